@@ -1,0 +1,8 @@
+"""Convolutional networks for people who live in scikit-learn."""
+
+from skcnn.classifier import CNNClassifier
+from skcnn.extractor import ConvFeatureExtractor
+
+__version__ = "0.1.0"
+
+__all__ = ["CNNClassifier", "ConvFeatureExtractor", "__version__"]

@@ -1,0 +1,1 @@
+"""Pure NumPy kernels on arrays of shape (rows, channels, columns, images). Knows no estimator."""

@@ -1,0 +1,82 @@
+"""Activations, each with its derivative under it, written in terms of the output `y`.
+
+Every activation here is monotone, so it commutes with max pooling.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+LEAK = 0.01  # slope of leaky_relu below zero, as in the other libraries
+
+
+class Activation(NamedTuple):
+    """``forward(z, out)`` writes the activation; ``backward(dy, y, out)`` writes its gradient.
+
+    Both may work in place: `out` may be `z`, or `dy`.
+    """
+
+    forward: object
+    backward: object
+
+
+def _identity(z, out):
+    if out is not z:
+        np.copyto(out, z)
+
+
+def _identity_backward(dy, y, out):
+    if out is not dy:
+        np.copyto(out, dy)
+
+
+def _relu(z, out):
+    np.maximum(z, 0, out=out)
+
+
+def _relu_backward(dy, y, out):
+    np.multiply(dy, y > 0, out=out)
+
+
+def _leaky_relu(z, out):
+    np.maximum(z, z * z.dtype.type(LEAK), out=out)
+
+
+def _leaky_relu_backward(dy, y, out):
+    # 1 where y > 0, LEAK elsewhere, without a conditional copy
+    slope = (y > 0).astype(y.dtype)
+    np.maximum(slope, y.dtype.type(LEAK), out=slope)
+    np.multiply(dy, slope, out=out)
+
+
+def _logistic(z, out):
+    # 0.5 * (1 + tanh(z / 2)) never overflows
+    np.multiply(z, 0.5, out=out)
+    np.tanh(out, out=out)
+    out += 1
+    out *= 0.5
+
+
+def _logistic_backward(dy, y, out):
+    slope = 1 - y
+    slope *= y
+    np.multiply(dy, slope, out=out)
+
+
+def _tanh(z, out):
+    np.tanh(z, out=out)
+
+
+def _tanh_backward(dy, y, out):
+    slope = y * y
+    np.subtract(1, slope, out=slope)
+    np.multiply(dy, slope, out=out)
+
+
+ACTIVATIONS = {
+    "identity": Activation(_identity, _identity_backward),
+    "relu": Activation(_relu, _relu_backward),
+    "leaky_relu": Activation(_leaky_relu, _leaky_relu_backward),
+    "logistic": Activation(_logistic, _logistic_backward),
+    "tanh": Activation(_tanh, _tanh_backward),
+}

@@ -1,0 +1,35 @@
+"""How work is cut up: the tuned numbers, each in one place with what was measured."""
+
+import numpy as np
+
+# Numbers in a convolution's widened rows. In float32 half of a 1 MB L2 cache: blocks twice or half
+# as large ran within 5% (Zen 4, 2026-11).
+WIDE_SIZE = 128 * 1024
+
+# Images in one shard of a batch, and the fewest worth two shards. Fixed numbers, so that the
+# split depends on the batch and never on the number of threads.
+SHARD_IMAGES = 64
+SPLIT_IMAGES = 32
+
+# Elements of a vector updated at once by an optimizer: its four vectors then stay in L2.
+VECTOR_BLOCK = 32 * 1024
+
+# Bytes of images converted to float at once while statistics are taken.
+STATISTICS_BYTES = 8 * 1024 * 1024
+
+
+def rows_per_block(row_size, n_rows, extra_rows=0):
+    """Return how many output rows go into one block of at most `WIDE_SIZE` numbers."""
+    return int(np.clip(WIDE_SIZE // row_size - extra_rows, 1, n_rows))
+
+
+def shard_slices(n_images):
+    """Return slices that cut a batch into nearly equal shards."""
+    n_shards = max(-(-n_images // SHARD_IMAGES), 2 if n_images >= SPLIT_IMAGES else 1)
+    edges = np.linspace(0, n_images, n_shards + 1).round().astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def even_slices(n, size):
+    """Return slices of at most `size` that cover ``range(n)``."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

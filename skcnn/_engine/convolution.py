@@ -1,0 +1,217 @@
+"""Convolution by rows: widen a few rows along the columns, then multiply them all at once.
+
+Maps have shape (rows, channels, columns, images), filters (filters, kernel rows, channels, kernel
+columns). The widened buffer has shape (rows, channels, kernel columns, output columns, images);
+because rows come first, the windows of `kernel rows` consecutive rows overlap in it, and a strided
+view of shape (output rows, kernel rows * channels * kernel columns, output columns * images) needs
+no further copy.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from skcnn._engine.blocks import even_slices, rows_per_block
+
+# An element added to the input gradient costs as much as this many floating-point operations of
+# a product (measured: 5 G additions a second against 100 GFLOP/s).
+ADDITION_FLOPS = 20
+
+
+class ConvPlan(NamedTuple):
+    """The geometry of a convolution: its two axes, its channels and filters (of one group)."""
+
+    rows: object
+    columns: object
+    channels: int
+    filters: int
+    groups: int = 1
+
+    @property
+    def kernel_volume(self):
+        return self.rows.size * self.channels * self.columns.size
+
+    @property
+    def row_step(self):
+        """Buffer rows from one output row to the next; dilated rows do not overlap usefully."""
+        return self.rows.stride if self.rows.dilation == 1 else self.rows.size
+
+    @property
+    def overlap(self):
+        """Buffer rows that a block needs beyond ``row_step`` for each output row."""
+        return max(self.rows.size - self.row_step, 0)
+
+    def block_rows(self, n_images):
+        """Return the number of output rows in a block."""
+        row_size = self.channels * self.columns.size * self.columns.n_out * n_images
+        return rows_per_block(
+            row_size * self.row_step, self.rows.n_out, self.overlap // self.row_step
+        )
+
+    def wide_shape(self, n_images):
+        """Return the shape of the widened buffer of one block."""
+        n_rows = self.block_rows(n_images) * self.row_step + self.overlap
+        return (n_rows, self.channels, self.columns.size, self.columns.n_out, n_images)
+
+
+def _copy_rows(plan, x, rows, wide):
+    """Write to `wide` the input rows that the output `rows` need, widened along the columns."""
+    axis = plan.rows
+    n_buffer = (rows.stop - rows.start) * plan.row_step + plan.overlap
+    if axis.dilation == 1:
+        start = rows.start * axis.stride - axis.before
+        first, last = max(start, 0), min(start + n_buffer, axis.n_in)
+        runs = [(slice(first - start, last - start), slice(first, last))]
+        wide[: first - start] = 0
+        wide[max(last - start, 0) : n_buffer] = 0
+    else:
+        runs = []
+        for b in range(n_buffer):
+            row, tap = divmod(b, axis.size)
+            source = (rows.start + row) * axis.stride + tap * axis.dilation - axis.before
+            if 0 <= source < axis.n_in:
+                runs.append((slice(b, b + 1), slice(source, source + 1)))
+            else:
+                wide[b] = 0
+    for target, source in runs:
+        if target.start < target.stop:
+            for tap, reached, columns in plan.columns.taps():
+                wide[target, :, tap, reached] = x[source, :, columns]
+
+
+def _windows(plan, wide, n_rows):
+    """Return the overlapping view (rows, kernel volume, columns * images) of the buffer."""
+    row, _, _, _, item = wide.strides
+    run = wide.shape[3] * wide.shape[4]
+    return as_strided(
+        wide,
+        shape=(n_rows, plan.kernel_volume, run),
+        strides=(row * plan.row_step, run * item, item),
+    )
+
+
+def _row_windows(plan, x, wide, rows):
+    """Return the windows of the output `rows`, straight from `x` where nothing needs copying."""
+    axis = plan.rows
+    overlaps = axis.dilation == 1 and axis.before == axis.after == 0
+    mergeable = axis.size == 1 or plan.groups == 1
+    if plan.columns.is_whole and overlaps and mergeable:
+        wide = x[rows.start * axis.stride :, :, None]
+    else:
+        _copy_rows(plan, x, rows, wide)
+    return _windows(plan, wide, rows.stop - rows.start)
+
+
+def forward(plan, x, coef, intercept, finish, wide, y):
+    """Write to `y` the convolution of `x`, plus `intercept`, passed through ``finish(z, out)``.
+
+    `wide` is scratch of `ConvPlan.wide_shape`, zero where padding falls.
+    """
+    weights = coef.reshape(plan.filters, plan.kernel_volume)
+    flat = _flatten_runs(y)
+    for rows in even_slices(plan.rows.n_out, plan.block_rows(x.shape[3])):
+        block = flat[rows]
+        np.matmul(weights, _row_windows(plan, x, wide, rows), out=block)
+        block += intercept[:, None]
+        finish(block, block)
+
+
+def _flatten_runs(y):
+    """Return a view of `y` with columns and images as one axis; `y` may be a slice of channels."""
+    return as_strided(y, (*y.shape[:2], y.shape[2] * y.shape[3]), (*y.strides[:2], y.itemsize))
+
+
+def backward_weights(plan, x, dz, wide, products, dcoef):
+    """Write to `dcoef` the gradient of the filters; `products` holds one product for each row."""
+    total = dcoef.reshape(plan.filters, plan.kernel_volume).T
+    total[...] = 0
+    flat = _flatten_runs(dz)
+    for rows in even_slices(plan.rows.n_out, plan.block_rows(x.shape[3])):
+        part = products[: rows.stop - rows.start]
+        windows = _row_windows(plan, x, wide, rows)
+        np.matmul(windows, flat[rows].transpose(0, 2, 1), out=part)
+        total += part.sum(axis=0)
+
+
+def backward_input(plan, dz, coef, columns_scratch, dx):
+    """Write to `dx` the gradient of the input, by the cheaper of two ways.
+
+    `dz` has ``rows.size - 1`` rows of zeros above and below the gradient itself.
+    """
+    if gathers_rows(plan):
+        _gather_rows(plan, dz, coef, columns_scratch, dx)
+    else:
+        _scatter_windows(plan, dz, coef, columns_scratch, dx)
+
+
+def gathers_rows(plan):
+    """Whether the input gradient is cheaper row by row of the input than of the output."""
+    if plan.rows.stride != 1 or plan.rows.dilation != 1 or plan.groups != 1:
+        return False
+    taps = plan.rows.size
+    gather = plan.rows.n_in * (2 * taps * plan.filters + ADDITION_FLOPS)
+    scatter = plan.rows.n_out * taps * (2 * plan.filters + ADDITION_FLOPS)
+    return gather <= scatter
+
+
+def gradient_shape(plan, n_images):
+    """Return the shape of the scratch of `backward_input`: (rows, taps, channels, columns, images)."""
+    taps = plan.columns.size * (1 if gathers_rows(plan) else plan.rows.size)
+    row_size = taps * plan.channels * plan.columns.n_out * n_images
+    n_rows = plan.rows.n_in if gathers_rows(plan) else plan.rows.n_out
+    n_block = rows_per_block(row_size, n_rows)
+    return (n_block, taps, plan.channels, plan.columns.n_out, n_images)
+
+
+def _gather_rows(plan, dz, coef, scratch, dx):
+    """One product for each input row, over all the output rows that it reaches."""
+    filters, taps, channels, kernel_columns = coef.shape
+    # input row i takes output row i + before - tap: the kernel's rows from last to first
+    weights = np.ascontiguousarray(coef[:, ::-1].transpose(3, 2, 1, 0))
+    weights = weights.reshape(kernel_columns * channels, taps * filters)
+    row, channel, _, item = dz.strides
+    run = dz.shape[2] * dz.shape[3]
+    padding = plan.rows.before
+    windows = as_strided(dz[padding:], (dx.shape[0], taps * filters, run), (row, channel, item))
+    for rows in even_slices(dx.shape[0], scratch.shape[0]):
+        part = scratch[: rows.stop - rows.start]
+        np.matmul(weights, windows[rows], out=part.reshape(len(part), -1, run))
+        add_columns(plan.columns, part, dx[rows])
+
+
+def add_columns(axis, part, dx):
+    """Write to the rows `dx` the sum over column taps of `part` (rows, taps, ...)."""
+    taps = list(axis.taps())
+    covering = [
+        k for k, t in enumerate(taps) if t[1] == slice(0, axis.n_out) and axis.n_in == axis.n_out
+    ]
+    if covering and axis.stride == 1:
+        tap, _, _ = taps.pop(covering[0])
+        np.copyto(dx, part[:, tap])
+    else:
+        dx.fill(0)
+    for tap, reached, source in taps:
+        dx[:, :, source] += part[:, tap, :, reached]
+
+
+def _scatter_windows(plan, dz, coef, scratch, dx):
+    """One product for each output row, its windows added to the input rows they came from."""
+    filters, taps, channels, kernel_columns = coef.shape
+    weights = coef.transpose(1, 3, 2, 0).reshape(taps * kernel_columns * channels, filters)
+    flat = _flatten_runs(dz[taps - 1 : taps - 1 + plan.rows.n_out])
+    dx.fill(0)
+    for rows in even_slices(plan.rows.n_out, scratch.shape[0]):
+        part = scratch[: rows.stop - rows.start]
+        np.matmul(weights, flat[rows], out=part.reshape(len(part), -1, flat.shape[2]))
+        pieces = part.reshape(len(part), taps, kernel_columns, *part.shape[2:])
+        for row_tap, reached, source in plan.rows.taps():
+            first, last = max(reached.start, rows.start), min(reached.stop, rows.stop)
+            if first >= last:
+                continue
+            start = source.start + (first - reached.start) * plan.rows.stride
+            stop = start + (last - first - 1) * plan.rows.stride + 1
+            target = dx[start : stop : plan.rows.stride]
+            piece = pieces[first - rows.start : last - rows.start, row_tap]
+            for tap, columns, origin in plan.columns.taps():
+                target[:, :, origin] += piece[:, tap, :, columns]

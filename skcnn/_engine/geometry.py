@@ -1,0 +1,64 @@
+"""Shape arithmetic of windows that slide over a map: convolution and pooling share it."""
+
+from typing import NamedTuple
+
+
+class Axis(NamedTuple):
+    """A window of `size` taps sliding along one axis of a map."""
+
+    n_in: int
+    size: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+    @property
+    def extent(self):
+        """Number of input positions from the first tap to the last."""
+        return self.dilation * (self.size - 1) + 1
+
+    @property
+    def n_out(self):
+        return (self.n_in + self.before + self.after - self.extent) // self.stride + 1
+
+    @property
+    def is_whole(self):
+        """Whether each tap sees the axis as it is, so that nothing needs to be copied."""
+        return self.size == 1 and self.stride == 1 and self.before == 0 and self.after == 0
+
+    def taps(self):
+        """Yield ``(tap, out, in)``: where a tap's values come from and which outputs they reach."""
+        for tap in range(self.size):
+            shift = tap * self.dilation - self.before
+            first = max(0, -(shift // self.stride))
+            last = min(self.n_out, (self.n_in - 1 - shift) // self.stride + 1)
+            if first < last:
+                start = first * self.stride + shift
+                stop = (last - 1) * self.stride + shift + 1
+                yield tap, slice(first, last), slice(start, stop, self.stride)
+
+
+def pair(value):
+    """Return ``(rows, columns)`` from an int or a pair."""
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def pad_amounts(padding, size, dilation):
+    """Return ``(before, after)`` on one axis; `padding` is "valid", "same" or a number."""
+    if padding == "valid":
+        return 0, 0
+    if padding == "same":
+        total = dilation * (size - 1)
+        return total // 2, total - total // 2
+    return padding, padding
+
+
+def plan_axes(input_shape, size, stride, dilation, padding):
+    """Return the row `Axis` and the column `Axis` of a window over an ``(H, W, C)`` map."""
+    sizes, strides, dilations = pair(size), pair(stride), pair(dilation)
+    paddings = (padding, padding) if isinstance(padding, str) else pair(padding)
+    return tuple(
+        Axis(n, k, s, d, *pad_amounts(p, k, d))
+        for n, k, s, d, p in zip(input_shape[:2], sizes, strides, dilations, paddings, strict=True)
+    )

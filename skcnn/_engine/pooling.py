@@ -1,0 +1,67 @@
+"""Pooling along one axis at a time: columns, then rows.
+
+Maps have shape (rows, channels, columns, images). Reducing the columns first makes the first of
+several equal values, in reading order, the one that takes the gradient.
+"""
+
+import numpy as np
+
+
+def _at(axis, index):
+    """Return an index tuple that takes `index` along `axis`."""
+    return (slice(None),) * axis + (index,)
+
+
+def pool_axis(reduce, x, axis, window, out):
+    """Write to `out` the reduction (``np.maximum`` or ``np.add``) of `x` over windows of one axis."""
+    taps = list(window.taps())
+    whole = slice(0, window.n_out)
+    full = [k for k, (_, reached, _) in enumerate(taps) if reached == whole]
+    if full:
+        _, _, source = taps.pop(full[0])
+        first = x[_at(axis, source)]
+        if taps and taps[0][1] == whole:
+            _, _, source = taps.pop(0)
+            reduce(first, x[_at(axis, source)], out=out)
+        else:
+            np.copyto(out, first)
+    else:
+        out.fill(-np.inf if reduce is np.maximum else 0)
+    for _, reached, source in taps:
+        part = out[_at(axis, reached)]
+        reduce(part, x[_at(axis, source)], out=part)
+
+
+def max_axis_backward(dy, x, y, axis, window, left, dx):
+    """Write to `dx` the gradient of max pooling along one axis; `left` is scratch shaped as `dy`.
+
+    What a tap takes is subtracted from what is left, so the first of equal values takes it all.
+    """
+    if window.size == window.stride == 2 and window.n_in == 2 * window.n_out:
+        first, second = dx[_at(axis, slice(0, None, 2))], dx[_at(axis, slice(1, None, 2))]
+        taken = x[_at(axis, slice(0, None, 2))] >= x[_at(axis, slice(1, None, 2))]
+        np.multiply(dy, taken, out=first)
+        np.subtract(dy, first, out=second)
+        return
+    np.copyto(left, dy)
+    dx.fill(0)
+    for _, reached, source in window.taps():
+        remaining = left[_at(axis, reached)]
+        taken = remaining * (x[_at(axis, source)] == y[_at(axis, reached)])
+        dx[_at(axis, source)] += taken
+        remaining -= taken
+
+
+def sum_axis_backward(dy, axis, window, dx):
+    """Write to `dx` the gradient of window sums along one axis."""
+    dx.fill(0)
+    for _, reached, source in window.taps():
+        dx[_at(axis, source)] += dy[_at(axis, reached)]
+
+
+def window_counts(window):
+    """Return how many real positions each window of an axis covers, padding not counted."""
+    counts = np.zeros(window.n_out)
+    for _, reached, _ in window.taps():
+        counts[reached] += 1
+    return counts

@@ -1,0 +1,164 @@
+"""Images in: from what users pass to batches of maps."""
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+from skcnn._engine.blocks import STATISTICS_BYTES, even_slices
+
+
+def flatten_images(X):
+    """Return ``(X as it is or as a 2-D view, image shape that X tells or None)``."""
+    shape = getattr(X, "shape", None)
+    if shape is None and isinstance(X, list | tuple):
+        X = _to_array(X)
+        shape = X.shape
+    if shape is None or len(shape) < 3:
+        return X, None
+    if len(shape) > 4:
+        raise ValueError(
+            "X must have shape (n_samples, n_features), (n_samples, rows, columns) or "
+            f"(n_samples, rows, columns, channels). Got an array of {len(shape)} dimensions instead."
+        )
+    X = np.asarray(X)
+    image_shape = (*shape[1:], 1)[:3]
+    return X.reshape(len(X), int(np.prod(image_shape))), tuple(int(n) for n in image_shape)
+
+
+def _to_array(X):
+    """Return nested sequences as an array; leave to `check_array` what is not one."""
+    try:
+        array = np.asarray(X)
+    except ValueError:
+        array = np.empty(len(X), dtype=object)
+    return array if array.ndim > 2 else np.asarray(X, dtype=array.dtype)
+
+
+def infer_image_shape(n_features, told, image_shape):
+    """Return ``(rows, columns, channels)``.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the 2-D X.
+    told : tuple or None
+        The shape that n-D input has told.
+    image_shape : tuple or None
+        The estimator's parameter.
+    """
+    if image_shape is None:
+        side = int(np.sqrt(n_features))
+        square = (side, side, 1) if side * side == n_features else (1, n_features, 1)
+        return told or square
+    shape = tuple(int(n) for n in (*image_shape, 1)[:3])
+    if told is not None and told != shape:
+        raise ValueError(
+            f"image_shape must be the shape of the images in X, {told}. Got {shape} instead."
+        )
+    if np.prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape must multiply to the number of features of X, {n_features}. "
+            f"Got {image_shape!r} instead, which multiplies to {np.prod(shape)}."
+        )
+    return shape
+
+
+def check_image_shape(image_shape):
+    """Raise a `ValueError` unless `image_shape` is None or two or three positive ints."""
+    if image_shape is None:
+        return
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in image_shape)
+    if len(image_shape) not in (2, 3) or not whole or min(image_shape) < 1:
+        raise ValueError(
+            "image_shape must be (rows, columns) or (rows, columns, channels), positive ints. "
+            f"Got {image_shape!r} instead."
+        )
+
+
+def check_images(X, estimator, y=None):
+    """Return X as a checked 2-D array, of any real dtype, and the image shape that X tells."""
+    flat, told = flatten_images(X)
+    flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name="X")
+    if flat.dtype.kind not in "fiub":
+        raise ValueError(f"X must be an array of real numbers. Got dtype {flat.dtype} instead.")
+    return flat, told
+
+
+def check_same_shape(told, image_shape):
+    """Raise a `ValueError` if n-D input has images of another shape than in fit."""
+    if told is not None and told != image_shape:
+        raise ValueError(
+            f"X must hold images of shape {image_shape}, as in fit. Got {told} instead."
+        )
+
+
+def named(X, flat):
+    """Return what tells feature names: a 2-D X as the user gave it, else the flat array."""
+    return X if len(getattr(X, "shape", ())) == 2 else flat
+
+
+def float_type(dtype):
+    """Return the float type to compute in: X's own, float32 for all that is not float."""
+    return np.dtype(dtype) if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+
+
+class Images:
+    """A set of images, standardised and turned into maps batch by batch.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_images, rows * columns * channels)
+        Kept as it is, in its own dtype; may be a memory map.
+    image_shape : (int, int, int)
+    center, scale : ndarray of shape (channels,)
+        Subtracted from each value, and divided by.
+    dtype : numpy dtype
+        Of the maps.
+    """
+
+    def __init__(self, X, image_shape, center, scale, dtype):
+        self.X = X
+        self.image_shape = image_shape
+        self.dtype = np.dtype(dtype)
+        self.center = np.asarray(center, self.dtype)[:, None, None]
+        self.factor = (1 / np.asarray(scale, np.float64)).astype(self.dtype)[:, None, None]
+        self.is_plain = not self.center.any() and bool((self.factor == 1).all())
+
+    def __len__(self):
+        return len(self.X)
+
+    def maps(self, index):
+        """Return images as maps of shape (rows, channels, columns, images).
+
+        Parameters
+        ----------
+        index : slice or ndarray of int
+        """
+        images = self.X[index]
+        images = images.reshape(len(images), *self.image_shape)
+        maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0)).astype(self.dtype, copy=False)
+        if not self.is_plain:
+            maps = np.subtract(maps, self.center, out=maps if maps.base is None else None)
+            maps *= self.factor
+        return maps
+
+
+def channel_statistics(X, image_shape, sample_weight):
+    """Return the weighted mean and standard deviation of each channel, in float64.
+
+    A channel that does not vary has deviation 1.
+    """
+    channels = image_shape[2]
+    weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    share = weights / weights.sum() / (X.shape[1] // channels)
+    n_block = max(STATISTICS_BYTES // (8 * X.shape[1]), 1)
+    center = np.zeros(channels)
+    for part in even_slices(len(X), n_block):
+        block = X[part].reshape(-1, X.shape[1] // channels, channels)
+        center += share[part] @ block.sum(axis=1, dtype=np.float64)
+    variance = np.zeros(channels)
+    for part in even_slices(len(X), n_block):
+        block = X[part].reshape(-1, X.shape[1] // channels, channels) - center
+        variance += share[part] @ np.square(block, out=block).sum(axis=1)
+    scale = np.sqrt(variance)
+    scale[scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(center), 1)] = 1
+    return center, scale

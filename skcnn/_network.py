@@ -1,0 +1,132 @@
+"""A stack of layers over one vector of weights."""
+
+import numpy as np
+
+from skcnn.layers import Activation, Conv, MaxPool
+from skcnn.layers.base import Work
+
+PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "forward", "backward")
+
+
+class Network:
+    """Layers, their shapes on images of one shape, and where each one's weights lie.
+
+    Holds no array: weights, gradients and buffers are handed in. The vector of weights holds all
+    coefficients first, then all intercepts, so that a penalty on the coefficients is one slice.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    image_shape : (int, int, int)
+        Rows, columns and channels.
+    """
+
+    def __init__(self, layers, image_shape):
+        self.image_shape = image_shape
+        self.shapes = [image_shape]
+        for index, layer in enumerate(layers):
+            self.shapes.append(_fit_layer(layer, self.shapes[-1], index))
+        self.steps = _pool_before_activation(layers)
+        self.input_shapes = [image_shape]
+        for layer in self.steps:
+            self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
+        self._place_weights()
+
+    @property
+    def output_shape(self):
+        return self.shapes[-1]
+
+    def _place_weights(self):
+        shapes = [
+            layer.weight_shapes(s) for layer, s in zip(self.steps, self.input_shapes, strict=False)
+        ]
+        self.places = [{} for _ in self.steps]
+        stop = 0
+        for name in ("coef", "intercept"):
+            for place, shape in zip(self.places, shapes, strict=True):
+                if name in shape:
+                    start, stop = stop, stop + int(np.prod(shape[name]))
+                    place[name] = slice(start, stop), shape[name]
+            if name == "coef":
+                self.n_coefs = stop
+        self.n_weights = stop
+        self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
+
+    def views(self, vector):
+        """Return for each step a dict of views into `vector`."""
+        return [
+            {name: vector[where].reshape(shape) for name, (where, shape) in place.items()}
+            for place in self.places
+        ]
+
+    def initial_weights(self, random_state, dtype):
+        """Return a new vector of weights."""
+        vector = np.zeros(self.n_weights, dtype=dtype)
+        for layer, shape, views in zip(
+            self.steps, self.input_shapes, self.views(vector), strict=False
+        ):
+            for name, values in layer.initial_weights(shape, random_state).items():
+                views[name][...] = values
+        return vector
+
+    def public_weights(self, vector):
+        """Return ``(coefs, intercepts)``: lists of views, in the order users see."""
+        learned = [(s, v) for s, v in zip(self.steps, self.views(vector), strict=True) if v]
+        return (
+            [step.public_coef(views["coef"]) for step, views in learned],
+            [views["intercept"] for _, views in learned],
+        )
+
+    def works(self, n_images, dtype):
+        """Return the buffers of each step for shards of `n_images`."""
+        return [
+            Work(layer, shape, n_images, dtype, needs_dx=i > self.first_learned)
+            for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
+        ]
+
+    def forward(self, x, weights, works):
+        """Return the output for maps `x`; `weights` are `views` of a vector."""
+        for layer, own, work in zip(self.steps, weights, works, strict=True):
+            x = layer.forward(x, own, work)
+        return x
+
+    def backward(self, dy, weights, grads, works):
+        """Write the gradients of all weights to the views `grads`, from the output's gradient."""
+        for i in range(len(self.steps) - 1, self.first_learned - 1, -1):
+            dy = self.steps[i].backward(dy, weights[i], grads[i], works[i])
+
+
+def check_layers(layers):
+    """Raise an error that names the first of `layers` that is no layer or has a bad parameter."""
+    for index, layer in enumerate(layers):
+        if isinstance(layer, type) or not all(hasattr(layer, name) for name in PROTOCOL):
+            raise TypeError(
+                f"layers[{index}] must be a layer, such as skcnn.layers.Conv(16). "
+                f"Got {layer!r} instead."
+            )
+        try:
+            layer.validate()
+        except ValueError as error:
+            raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None
+
+
+def _fit_layer(layer, input_shape, index):
+    """Return the layer's output shape; an error names the layer."""
+    try:
+        return layer.output_shape(input_shape)
+    except ValueError as error:
+        raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None
+
+
+def _pool_before_activation(layers):
+    """Return the layers with each activation moved behind the max pooling that follows it.
+
+    The maximum commutes with a monotone activation, and leaves fewer values to activate.
+    """
+    steps = list(layers)
+    for i in range(len(steps) - 1):
+        layer, following = steps[i : i + 2]
+        if type(layer) is Conv and type(following) is MaxPool and layer.activation != "identity":
+            plain = Conv(**{**layer.get_params(deep=False), "activation": "identity"})
+            steps[i : i + 2] = plain, following, Activation(layer.activation)
+    return steps

@@ -1,0 +1,75 @@
+"""Parameters of layers, addressed from the estimator: ``layers__0__filters``."""
+
+from sklearn.base import clone
+
+
+class LayerParamsMixin:
+    """Lets `get_params` and `set_params` reach into the sequence `layers`.
+
+    ``layers__1`` is a layer, ``layers__1__pool_size`` one of its parameters. A layer is copied
+    before it is changed: defaults and objects of the user's are never touched.
+    """
+
+    def get_params(self, deep=True):
+        """Return the parameters, with ``deep`` those of the layers as well.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        params : dict
+        """
+        params = super().get_params(deep=deep)
+        if deep and isinstance(self.layers, tuple | list):
+            for index, layer in enumerate(self.layers):
+                params[f"layers__{index}"] = layer
+                if hasattr(layer, "get_params") and not isinstance(layer, type):
+                    for name, value in layer.get_params().items():
+                        params[f"layers__{index}__{name}"] = value
+        return params
+
+    def set_params(self, **params):
+        """Set parameters; ``layers__0__filters=8`` changes one of the first layer.
+
+        Parameters
+        ----------
+        **params : dict
+
+        Returns
+        -------
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not exist, or an index is out of range. Nothing is set then.
+        """
+        nested = {name: params[name] for name in params if name.startswith("layers__")}
+        plain = {name: value for name, value in params.items() if name not in nested}
+        unknown = set(plain) - set(self.get_params(deep=True))
+        if nested and not unknown:
+            layers = plain.get("layers", self.layers)
+            plain["layers"] = _with_params(layers, nested, type(self).__name__)
+        return super().set_params(**plain)
+
+
+def _with_params(layers, nested, owner):
+    """Return a copy of `layers` in which the nested parameters are set, whole layers first."""
+    changed = list(layers)
+    for path in sorted(nested, key=lambda path: path.count("__")):
+        index, _, name = path.removeprefix("layers__").partition("__")
+        if not index.isdecimal() or int(index) >= len(changed):
+            valid = (
+                f"layers__0 to layers__{len(changed) - 1}" if changed else "none: layers is empty"
+            )
+            raise ValueError(
+                f"Invalid parameter {path!r} for estimator {owner}. Valid layers are: {valid}."
+            )
+        if name:
+            layer = clone(changed[int(index)])
+            changed[int(index)] = layer.set_params(**{name: nested[path]})
+        else:
+            changed[int(index)] = nested[path]
+    return type(layers)(changed)

@@ -1,0 +1,131 @@
+"""Banks of fixed filters, each of shape (filters, rows, columns), with a name for every filter."""
+
+import numpy as np
+
+# Line detectors and the box of the classic tutorials: ones where the line is, minus one elsewhere.
+_EDGES = {
+    "horizontal": [[-1, -1, -1], [1, 1, 1], [-1, -1, -1]],
+    "vertical": [[-1, 1, -1], [-1, 1, -1], [-1, 1, -1]],
+    "diagonal": [[1, -1, -1], [-1, 1, -1], [-1, -1, 1]],
+    "antidiagonal": [[-1, -1, 1], [-1, 1, -1], [1, -1, -1]],
+    "box": [[1, 1, 1], [1, -1, 1], [1, 1, 1]],
+}
+_LAPLACIAN = {
+    "laplacian4": [[0, 1, 0], [1, -4, 1], [0, 1, 0]],
+    "laplacian8": [[1, 1, 1], [1, -8, 1], [1, 1, 1]],
+}
+_SHARPEN = {"sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]}
+
+_COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
+# The border of a 3x3 filter, clockwise from the top left corner.
+_RING = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
+_SOBEL_RING = (1, 2, 1, 0, -1, -2, -1, 0)  # brighter to the north
+
+
+def sobel():
+    """Return the Sobel filters in eight directions, each the one before turned by 45 degrees."""
+    bank = {}
+    for turn, name in enumerate(_COMPASS):
+        filter_ = np.zeros((3, 3))
+        for place, value in zip(_RING, np.roll(_SOBEL_RING, turn), strict=True):
+            filter_[place] = value
+        bank[name] = filter_
+    return bank
+
+
+def gabor(n_filters=8, kernel_size=7):
+    """Return Gabor filters (Daugman, 1985) in `n_filters` directions over half a turn.
+
+    The wavelength is half the longer side of the filter, the Gaussian envelope's deviation a
+    quarter of it; each filter has mean 0 and absolute values that add to 1.
+    """
+    rows, columns = kernel_size
+    y, x = np.meshgrid(
+        np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2, indexing="ij"
+    )
+    side = max(kernel_size)
+    bank = {}
+    for k in range(n_filters):
+        angle = np.pi * k / n_filters
+        across = x * np.cos(angle) + y * np.sin(angle)
+        filter_ = np.exp(-(x**2 + y**2) / (2 * (side / 4) ** 2))
+        filter_ *= np.cos(2 * np.pi * across / (side / 2))
+        filter_ -= filter_.mean()
+        bank[f"gabor{k}"] = filter_ / max(np.abs(filter_).sum(), np.finfo(float).tiny)
+    return bank
+
+
+BANKS = ("edges", "gabor", "laplacian", "sharpen", "sobel")
+
+
+def fixed_bank(name, n_filters=None, kernel_size=None):
+    """Return a bank by name, as a dict of 2-D arrays.
+
+    Parameters
+    ----------
+    name : str
+        One of `BANKS`.
+    n_filters : int or None
+        Directions of "gabor"; the other banks have a number of their own.
+    kernel_size : (int, int) or None
+        Of "gabor"; all other filters are 3x3.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or for a number or a size that the bank does not have.
+
+    Examples
+    --------
+    >>> from skcnn.filters import fixed_bank
+    >>> list(fixed_bank("edges"))
+    ['horizontal', 'vertical', 'diagonal', 'antidiagonal', 'box']
+    """
+    if name == "gabor":
+        return gabor(n_filters or 8, kernel_size or (7, 7))
+    if name not in BANKS:
+        raise ValueError(f"filters must be an array or one of {list(BANKS)}. Got {name!r} instead.")
+    fixed = {"edges": _EDGES, "laplacian": _LAPLACIAN, "sharpen": _SHARPEN, "sobel": sobel()}[name]
+    bank = {key: np.asarray(value, dtype=float) for key, value in fixed.items()}
+    if n_filters not in (None, len(bank)):
+        raise ValueError(
+            f"n_filters must be None or {len(bank)} for filters={name!r}. Got {n_filters} instead."
+        )
+    if kernel_size not in (None, (3, 3)):
+        raise ValueError(
+            f"kernel_size must be None or 3 for filters={name!r}. Got {kernel_size} instead."
+        )
+    return bank
+
+
+def given_bank(filters):
+    """Return ``(filters (n, rows, columns, channels or 1), names)`` from arrays that users give.
+
+    Parameters
+    ----------
+    filters : ndarray of shape (n, rows, columns) or (n, rows, columns, channels), or a list of \
+            2-D arrays
+    """
+    try:
+        bank = np.asarray(filters, dtype=float)
+    except (ValueError, TypeError):
+        raise ValueError(
+            "filters must be an array of shape (n, rows, columns) or (n, rows, columns, channels), "
+            "a list of 2-D arrays of one shape, or the name of a bank. "
+            f"Got {_shapes(filters)} instead."
+        ) from None
+    if bank.ndim not in (3, 4) or bank.size == 0:
+        raise ValueError(
+            "filters must have shape (n, rows, columns) or (n, rows, columns, channels), none of "
+            f"them 0. Got shape {bank.shape} instead."
+        )
+    if not np.isfinite(bank).all():
+        raise ValueError("filters must be finite. Got NaN or infinity instead.")
+    return bank.reshape(*bank.shape[:3], -1), [f"filter{i}" for i in range(len(bank))]
+
+
+def _shapes(filters):
+    """Return the shapes in a ragged list, for an error."""
+    if not isinstance(filters, list | tuple):
+        return repr(filters)
+    return "shapes " + ", ".join(str(np.shape(filter_)) for filter_ in filters)

@@ -1,0 +1,143 @@
+"""The protocol of a layer: a value that computes, and never keeps an array."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+
+POSITIVE = Interval(Integral, 1, None, closed="left")
+NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
+
+
+class Layer(BaseEstimator):
+    """Base class of all layers.
+
+    A layer holds hyper-parameters only. Its learned arrays are views into the network's vector of
+    weights, and its scratch arrays live in a `Work`, so one layer object can serve many networks
+    and threads at once. To write a layer, subclass this, give `__init__` parameters that are only
+    assigned, and override the methods below; see ``docs/layers.md``.
+
+    Inside a network a batch of maps is an array of shape (rows, channels, columns, images), and
+    the shape of one map is written ``(rows, columns, channels)``, as an image's is.
+
+    Examples
+    --------
+    >>> from skcnn.layers import Layer
+    >>> class Double(Layer):
+    ...     def forward(self, x, weights, work):
+    ...         return 2 * x
+    ...     def backward(self, dy, weights, grads, work):
+    ...         return 2 * dy
+    >>> Double().output_shape((8, 8, 3))
+    (8, 8, 3)
+    """
+
+    _parameter_constraints: dict = {}
+
+    def validate(self):
+        """Raise a `ValueError` if a hyper-parameter is out of its range."""
+        params = self.get_params(deep=False)
+        constraints = {**self._parameter_constraints}
+        validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
+
+    def output_shape(self, input_shape):
+        """Return the shape of the output map.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            ``(rows, columns, channels)`` of the input map.
+
+        Returns
+        -------
+        shape : tuple of int
+            ``(rows, columns, channels)``.
+
+        Raises
+        ------
+        ValueError
+            If the layer does not fit the map.
+        """
+        return input_shape
+
+    def weight_shapes(self, input_shape):
+        """Return a dict of the shapes of the learned arrays, keyed by "coef" and "intercept"."""
+        return {}
+
+    def buffer_shapes(self, input_shape, n_images):
+        """Return a dict of the shapes of the arrays that `forward` and `backward` write."""
+        return {}
+
+    def initial_weights(self, input_shape, random_state):
+        """Return a dict of float64 arrays, shaped as `weight_shapes` says."""
+        return {name: np.zeros(s) for name, s in self.weight_shapes(input_shape).items()}
+
+    def public_coef(self, coef):
+        """Return `coef` as a view in the order in which users see it in ``coefs_``."""
+        return coef
+
+    def forward(self, x, weights, work):
+        """Return the output of a batch.
+
+        Parameters
+        ----------
+        x : ndarray of shape (rows, channels, columns, n_images)
+        weights : dict of ndarray
+        work : Work
+            Buffers of this layer; what `backward` will need is kept in it.
+
+        Returns
+        -------
+        y : ndarray of shape (output rows, output channels, output columns, n_images)
+        """
+        raise NotImplementedError
+
+    def backward(self, dy, weights, grads, work):
+        """Return the gradient of the input and write the gradients of the weights to `grads`.
+
+        Parameters
+        ----------
+        dy : ndarray
+            Gradient of the output of the last `forward`; may be overwritten.
+        weights, grads : dict of ndarray
+        work : Work
+
+        Returns
+        -------
+        dx : ndarray, or None if ``work.needs_dx`` is false
+        """
+        raise NotImplementedError
+
+
+class Mask(tuple):
+    """The shape of a buffer of booleans; every other buffer has the network's float type."""
+
+
+class Work(dict):
+    """The buffers of one layer for one number of images, each allocated when it is first used.
+
+    Buffers start as zeros. The layer may also keep other things here between its forward and its
+    backward pass, its input for example.
+    """
+
+    def __init__(self, layer, input_shape, n_images, dtype, needs_dx=True):
+        self.input_shape = input_shape
+        self.dtype = np.dtype(dtype)
+        self.needs_dx = needs_dx
+        self._shapes = layer.buffer_shapes(input_shape, n_images)
+
+    def __missing__(self, name):
+        shape = self._shapes[name]
+        self[name] = np.zeros(shape, bool if isinstance(shape, Mask) else self.dtype)
+        return self[name]
+
+
+def spread(activation, fan_in, fan_out):
+    """Return the standard deviation of initial weights.
+
+    He et al. (2015) for rectifiers, Glorot and Bengio (2010) for the others.
+    """
+    if activation in ("relu", "leaky_relu"):
+        return np.sqrt(2 / fan_in)
+    return np.sqrt(2 / (fan_in + fan_out))

@@ -1,0 +1,192 @@
+"""The convolutional layer."""
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from skcnn._engine import convolution
+from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.geometry import plan_axes
+from skcnn.layers.activation import ACTIVATION_OPTIONS
+from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
+
+
+class Conv(Layer):
+    """Convolution of a map with learned filters (cross-correlation, as everywhere in the field).
+
+    The output has ``floor((n + 2 * padding - dilation * (kernel_size - 1) - 1) / stride) + 1``
+    rows and columns.
+
+    Parameters
+    ----------
+    filters : int
+        Number of filters, that is of output channels.
+
+    kernel_size : int or (int, int), default=3
+        Rows and columns of a filter.
+
+    stride : int or (int, int), default=1
+        Step of the filter, in pixels.
+
+    padding : {"valid", "same"}, int or (int, int), default="same"
+        Zeros around the map: none, as many as keep its size (at stride 1), or a number on each
+        side of rows and columns.
+
+    dilation : int or (int, int), default=1
+        Distance in pixels between neighbouring taps of a filter.
+
+    groups : int, default=1
+        The channels and the filters are cut into so many groups that do not see each other; equal
+        to the number of channels for a depthwise convolution. Must divide both.
+
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
+
+    Examples
+    --------
+    >>> from skcnn.layers import Conv
+    >>> Conv(16, 5, stride=2, padding=2).output_shape((28, 28, 1))
+    (14, 14, 16)
+    """
+
+    _parameter_constraints: dict = {
+        "filters": [POSITIVE],
+        "kernel_size": [POSITIVE, tuple, list],
+        "stride": [POSITIVE, tuple, list],
+        "padding": [StrOptions({"valid", "same"}), NOT_NEGATIVE, tuple, list],
+        "dilation": [POSITIVE, tuple, list],
+        "groups": [POSITIVE],
+        "activation": ACTIVATION_OPTIONS,
+    }
+
+    def __init__(
+        self,
+        filters,
+        kernel_size=3,
+        *,
+        stride=1,
+        padding="same",
+        dilation=1,
+        groups=1,
+        activation="relu",
+    ):
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+        self.activation = activation
+
+    def plan(self, input_shape):
+        """Return the `ConvPlan` of one group on a map of `input_shape`."""
+        axes = plan_axes(input_shape, self.kernel_size, self.stride, self.dilation, self.padding)
+        groups = self.groups
+        return convolution.ConvPlan(*axes, input_shape[2] // groups, self.filters // groups, groups)
+
+    def validate(self):
+        super().validate()
+        check_pair("kernel_size", self.kernel_size, 1)
+        check_pair("stride", self.stride, 1)
+        check_pair("dilation", self.dilation, 1)
+        check_pair("padding", self.padding, 0)
+
+    def output_shape(self, input_shape):
+        for name, value in (("channels", input_shape[2]), ("filters", self.filters)):
+            if value % self.groups:
+                raise ValueError(
+                    f"groups={self.groups} must divide the number of {name}. Got {value} {name} instead."
+                )
+        plan = self.plan(input_shape)
+        if plan.rows.n_out < 1 or plan.columns.n_out < 1:
+            rows, columns, _ = input_shape
+            dilated = "" if self.dilation == 1 else f"dilation={self.dilation!r}, "
+            raise ValueError(
+                f"kernel_size={(plan.rows.size, plan.columns.size)} exceeds its {rows}x{columns} "
+                f"input ({dilated}padding={self.padding!r})"
+            )
+        return (plan.rows.n_out, plan.columns.n_out, self.filters)
+
+    def weight_shapes(self, input_shape):
+        plan = self.plan(input_shape)
+        coef = (self.filters, plan.rows.size, plan.channels, plan.columns.size)
+        return {"coef": coef, "intercept": (self.filters,)}
+
+    def buffer_shapes(self, input_shape, n_images):
+        plan = self.plan(input_shape)
+        rows, columns, filters = self.output_shape(input_shape)
+        return {
+            "y": (rows, filters, columns, n_images),
+            "wide": plan.wide_shape(n_images),
+            "dz": (rows + 2 * (plan.rows.size - 1), filters, columns, n_images),
+            "products": (plan.block_rows(n_images), plan.kernel_volume, plan.filters),
+            "pieces": convolution.gradient_shape(plan, n_images),
+            "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
+        }
+
+    def initial_weights(self, input_shape, random_state):
+        shapes = self.weight_shapes(input_shape)
+        filters, rows, channels, columns = shapes["coef"]
+        field = rows * columns
+        scale = spread(self.activation, channels * field, filters // self.groups * field)
+        return {
+            "coef": random_state.normal(0, scale, shapes["coef"]),
+            "intercept": np.zeros(shapes["intercept"]),
+        }
+
+    def public_coef(self, coef):
+        """Return `coef` as (filters, kernel rows, kernel columns, channels)."""
+        return coef.transpose(0, 1, 3, 2)
+
+    def _groups(self, plan):
+        """Yield the channels and the filters of each group as slices."""
+        for g in range(plan.groups):
+            channels = slice(g * plan.channels, (g + 1) * plan.channels)
+            yield channels, slice(g * plan.filters, (g + 1) * plan.filters)
+
+    def forward(self, x, weights, work):
+        plan = self.plan(work.input_shape)
+        work["x"], y = x, work["y"]
+        finish = ACTIVATIONS[self.activation].forward
+        for channels, filters in self._groups(plan):
+            coef, intercept = weights["coef"][filters], weights["intercept"][filters]
+            convolution.forward(
+                plan, x[:, channels], coef, intercept, finish, work["wide"], y[:, filters]
+            )
+        return y
+
+    def backward(self, dy, weights, grads, work):
+        plan = self.plan(work.input_shape)
+        border = plan.rows.size - 1
+        dz = work["dz"]
+        inner = dz[border : border + len(dy)]
+        ACTIVATIONS[self.activation].backward(dy, work["y"], inner)
+        np.sum(inner, axis=(0, 2, 3), out=grads["intercept"])
+        for channels, filters in self._groups(plan):
+            convolution.backward_weights(
+                plan,
+                work["x"][:, channels],
+                inner[:, filters],
+                work["wide"],
+                work["products"],
+                grads["coef"][filters],
+            )
+            if work.needs_dx:
+                convolution.backward_input(
+                    plan,
+                    dz[:, filters],
+                    weights["coef"][filters],
+                    work["pieces"],
+                    work["dx"][:, channels],
+                )
+        return work["dx"] if work.needs_dx else None
+
+
+def check_pair(name, value, least):
+    """Raise a `ValueError` unless `value` is one number or a pair of at least `least`."""
+    if not isinstance(value, tuple | list):
+        return
+    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in value)
+    if len(value) != 2 or not whole or min(value) < least:
+        raise ValueError(
+            f"{name} must be an int or a pair of ints, (rows, columns), of at least {least}. "
+            f"Got {value!r} instead."
+        )

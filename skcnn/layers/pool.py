@@ -1,0 +1,188 @@
+"""Pooling layers: the maximum or the mean of windows, or of the whole map."""
+
+import numpy as np
+from sklearn.utils._param_validation import StrOptions
+
+from skcnn._engine import pooling
+from skcnn._engine.geometry import pair, plan_axes
+from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer
+from skcnn.layers.conv import check_pair
+
+
+class _Pool(Layer):
+    """What both poolings share: their parameters and the geometry of their windows."""
+
+    _parameter_constraints: dict = {
+        "pool_size": [POSITIVE, tuple, list],
+        "stride": [None, POSITIVE, tuple, list],
+        "padding": [StrOptions({"valid", "same"}), NOT_NEGATIVE, tuple, list],
+    }
+
+    def __init__(self, pool_size=2, *, stride=None, padding="valid"):
+        self.pool_size = pool_size
+        self.stride = stride
+        self.padding = padding
+
+    def validate(self):
+        super().validate()
+        check_pair("pool_size", self.pool_size, 1)
+        check_pair("stride", self.stride, 1)
+        check_pair("padding", self.padding, 0)
+        if not isinstance(self.padding, str) and any(
+            p >= k for p, k in zip(pair(self.padding), pair(self.pool_size), strict=True)
+        ):
+            raise ValueError(
+                f"padding must be smaller than pool_size={self.pool_size!r}. "
+                f"Got {self.padding!r} instead."
+            )
+
+    def axes(self, input_shape):
+        """Return the row and the column `Axis`; windows are clipped to the map."""
+        stride = self.pool_size if self.stride is None else self.stride
+        size = tuple(min(k, n) for k, n in zip(pair(self.pool_size), input_shape[:2], strict=True))
+        padding = self.padding
+        if not isinstance(padding, str):
+            padding = tuple(min(p, k - 1) for p, k in zip(pair(padding), size, strict=True))
+        return plan_axes(input_shape, size, stride, 1, padding)
+
+    def output_shape(self, input_shape):
+        rows, columns = self.axes(input_shape)
+        return (rows.n_out, columns.n_out, input_shape[2])
+
+    def buffer_shapes(self, input_shape, n_images):
+        rows, columns, channels = input_shape
+        out_rows, out_columns, _ = self.output_shape(input_shape)
+        return {
+            "t": (rows, channels, out_columns, n_images),
+            "y": (out_rows, channels, out_columns, n_images),
+            "dt": (rows, channels, out_columns, n_images),
+            "left_rows": (out_rows, channels, out_columns, n_images),
+            "left_columns": (rows, channels, out_columns, n_images),
+            "dx": (rows, channels, columns, n_images),
+        }
+
+
+class MaxPool(_Pool):
+    """Maximum of each window.
+
+    Of several equal values the first, in reading order, takes the gradient. Windows are clipped to
+    the map, padding never is the maximum.
+
+    Parameters
+    ----------
+    pool_size : int or (int, int), default=2
+        Rows and columns of the window.
+
+    stride : int or (int, int), default=None
+        Step of the window; None means `pool_size`.
+
+    padding : {"valid", "same"}, int or (int, int), default="valid"
+        Rows and columns that windows may reach beyond the map; less than `pool_size`.
+
+    Examples
+    --------
+    >>> from skcnn.layers import MaxPool
+    >>> MaxPool(2).output_shape((28, 28, 16))
+    (14, 14, 16)
+    """
+
+    def forward(self, x, weights, work):
+        rows, columns = self.axes(work.input_shape)
+        work["x"] = x
+        pooling.pool_axis(np.maximum, x, 2, columns, work["t"])
+        pooling.pool_axis(np.maximum, work["t"], 0, rows, work["y"])
+        return work["y"]
+
+    def backward(self, dy, weights, grads, work):
+        rows, columns = self.axes(work.input_shape)
+        t, dt, dx = work["t"], work["dt"], work["dx"]
+        pooling.max_axis_backward(dy, t, work["y"], 0, rows, work["left_rows"], dt)
+        pooling.max_axis_backward(dt, work["x"], t, 2, columns, work["left_columns"], dx)
+        return dx
+
+
+class AvgPool(_Pool):
+    """Mean of each window.
+
+    Windows are clipped to the map, and padding does not count.
+
+    Parameters
+    ----------
+    pool_size : int or (int, int), default=2
+        Rows and columns of the window.
+
+    stride : int or (int, int), default=None
+        Step of the window; None means `pool_size`.
+
+    padding : {"valid", "same"}, int or (int, int), default="valid"
+        Rows and columns that windows may reach beyond the map; less than `pool_size`.
+
+    Examples
+    --------
+    >>> from skcnn.layers import AvgPool
+    >>> AvgPool(3, stride=2).output_shape((28, 28, 16))
+    (13, 13, 16)
+    """
+
+    def _shares(self, work):
+        """Return one over the number of values in each window, shaped to multiply a map."""
+        rows, columns = (pooling.window_counts(axis) for axis in self.axes(work.input_shape))
+        return (1 / np.outer(rows, columns)).astype(work.dtype)[:, None, :, None]
+
+    def forward(self, x, weights, work):
+        rows, columns = self.axes(work.input_shape)
+        pooling.pool_axis(np.add, x, 2, columns, work["t"])
+        pooling.pool_axis(np.add, work["t"], 0, rows, work["y"])
+        work["y"] *= self._shares(work)
+        return work["y"]
+
+    def backward(self, dy, weights, grads, work):
+        rows, columns = self.axes(work.input_shape)
+        dy *= self._shares(work)
+        pooling.sum_axis_backward(dy, 0, rows, work["dt"])
+        pooling.sum_axis_backward(work["dt"], 2, columns, work["dx"])
+        return work["dx"]
+
+
+class GlobalMaxPool(MaxPool):
+    """Maximum of the whole map, one value a channel.
+
+    Examples
+    --------
+    >>> from skcnn.layers import GlobalMaxPool
+    >>> GlobalMaxPool().output_shape((7, 7, 16))
+    (1, 1, 16)
+    """
+
+    _parameter_constraints: dict = {}
+
+    def __init__(self):
+        pass
+
+    def validate(self):
+        """Nothing can be wrong: there are no parameters."""
+
+    def axes(self, input_shape):
+        return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
+
+
+class GlobalAvgPool(AvgPool):
+    """Mean of the whole map, one value a channel.
+
+    Examples
+    --------
+    >>> from skcnn.layers import GlobalAvgPool
+    >>> GlobalAvgPool().output_shape((7, 7, 16))
+    (1, 1, 16)
+    """
+
+    _parameter_constraints: dict = {}
+
+    def __init__(self):
+        pass
+
+    def validate(self):
+        """Nothing can be wrong: there are no parameters."""
+
+    def axes(self, input_shape):
+        return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
