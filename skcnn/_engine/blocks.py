@@ -1,5 +1,7 @@
 """How work is cut up: the tuned numbers, each in one place with what was measured."""
 
+from itertools import pairwise
+
 import numpy as np
 
 # Numbers in a convolution's widened rows. In float32 half of a 1 MB L2 cache: blocks twice or half
@@ -27,7 +29,7 @@ def shard_slices(n_images):
     """Return slices that cut a batch into nearly equal shards."""
     n_shards = max(-(-n_images // SHARD_IMAGES), 2 if n_images >= SPLIT_IMAGES else 1)
     edges = np.linspace(0, n_images, n_shards + 1).round().astype(int)
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def even_slices(n, size):
