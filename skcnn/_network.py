@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from skcnn.layers import Activation, Conv, MaxPool
+from skcnn.layers import Conv
 from skcnn.layers.base import Work
+from skcnn.layers.conv_pool import ConvPool
 
 PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "forward", "backward")
 
@@ -26,7 +27,7 @@ class Network:
         self.shapes = [image_shape]
         for index, layer in enumerate(layers):
             self.shapes.append(_fit_layer(layer, self.shapes[-1], index))
-        self.steps = _pool_before_activation(layers)
+        self.steps = _fuse(layers, self.shapes)
         self.input_shapes = [image_shape]
         for layer in self.steps:
             self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
@@ -118,15 +119,10 @@ def _fit_layer(layer, input_shape, index):
         raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None
 
 
-def _pool_before_activation(layers):
-    """Return the layers with each activation moved behind the max pooling that follows it.
-
-    The maximum commutes with a monotone activation, and leaves fewer values to activate.
-    """
+def _fuse(layers, shapes):
+    """Return the layers with each convolution and the pooling behind it made one, where they fit."""
     steps = list(layers)
-    for i in range(len(steps) - 1):
-        layer, following = steps[i : i + 2]
-        if type(layer) is Conv and type(following) is MaxPool and layer.activation != "identity":
-            plain = Conv(**{**layer.get_params(deep=False), "activation": "identity"})
-            steps[i : i + 2] = plain, following, Activation(layer.activation)
-    return steps
+    for i in range(len(layers) - 1):
+        if type(layers[i]) is Conv and ConvPool.replaces(layers[i], layers[i + 1], shapes[i]):
+            steps[i : i + 2] = ConvPool(layers[i]), None
+    return [step for step in steps if step is not None]

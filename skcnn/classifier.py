@@ -25,7 +25,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
 
     Parameters
     ----------
-    layers : tuple of Layer, default=(Conv(16), MaxPool(), Conv(32), MaxPool(), Dense(64))
+    layers : tuple of Layer, \
+            default=(Conv(16), Conv(32), MaxPool(), Conv(32), MaxPool(), Dense(64))
         The hidden layers. The output layer follows from y and is never written. Parameters of
         layers are set by ``layers__0__filters``, whole layers by ``layers__1``.
 
@@ -150,7 +151,14 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     True
     """
 
-    _default_layers: ClassVar = (Conv(16), MaxPool(), Conv(32), MaxPool(), Dense(64))
+    _default_layers: ClassVar = (
+        Conv(16),
+        Conv(32),
+        MaxPool(),
+        Conv(32),
+        MaxPool(),
+        Dense(64),
+    )
 
     def __init__(
         self,

@@ -12,25 +12,37 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from skcnn._engine.blocks import even_slices, rows_per_block
-
-# An element added to the input gradient costs as much as this many floating-point operations of
-# a product (measured: 5 G additions a second against 100 GFLOP/s).
-ADDITION_FLOPS = 20
+from skcnn._engine.blocks import ADDITION_FLOPS, even_slices, rows_per_block
+from skcnn._engine.geometry import Axis
 
 
 class ConvPlan(NamedTuple):
-    """The geometry of a convolution: its two axes, its channels and filters (of one group)."""
+    """The geometry of a convolution: its two axes, its channels and filters (of one group).
 
-    rows: object
-    columns: object
+    With `phases` = 2 the output has its even columns first, then its odd ones, and an odd last row
+    and column are left out: a 2x2 pooling then finds what it compares in long runs.
+    """
+
+    rows: Axis
+    columns: Axis
     channels: int
     filters: int
     groups: int = 1
+    phases: int = 1
 
     @property
     def kernel_volume(self):
         return self.rows.size * self.channels * self.columns.size
+
+    @property
+    def n_rows(self):
+        """Output rows that are computed."""
+        return self.rows.n_out // self.phases * self.phases
+
+    @property
+    def n_columns(self):
+        """Output columns that are computed."""
+        return self.columns.n_out // self.phases * self.phases
 
     @property
     def row_step(self):
@@ -44,51 +56,53 @@ class ConvPlan(NamedTuple):
 
     def block_rows(self, n_images):
         """Return the number of output rows in a block."""
-        row_size = self.channels * self.columns.size * self.columns.n_out * n_images
-        return rows_per_block(
-            row_size * self.row_step, self.rows.n_out, self.overlap // self.row_step
-        )
+        row_size = self.channels * self.columns.size * self.n_columns * n_images * self.row_step
+        n_rows = rows_per_block(row_size, self.n_rows, self.overlap // self.row_step)
+        return max(n_rows // self.phases, 1) * self.phases
+
+    def blocks(self, n_images):
+        """Return slices of the output rows, one for each block."""
+        return even_slices(self.n_rows, self.block_rows(n_images))
 
     def wide_shape(self, n_images):
         """Return the shape of the widened buffer of one block."""
         n_rows = self.block_rows(n_images) * self.row_step + self.overlap
-        return (n_rows, self.channels, self.columns.size, self.columns.n_out, n_images)
+        return (n_rows, self.channels, self.columns.size, self.n_columns, n_images)
+
+    def column_taps(self):
+        """Yield ``(tap, out, in)`` over the columns, the output in the order of the phases."""
+        for phase in range(self.phases):
+            start = phase * (self.n_columns // self.phases)
+            for tap, out, source in self.columns.phase(phase, self.phases).taps():
+                yield tap, slice(out.start + start, out.stop + start), source
 
 
-def _copy_rows(plan, x, rows, wide):
-    """Write to `wide` the input rows that the output `rows` need, widened along the columns."""
-    axis = plan.rows
-    n_buffer = (rows.stop - rows.start) * plan.row_step + plan.overlap
-    if axis.dilation == 1:
-        start = rows.start * axis.stride - axis.before
-        first, last = max(start, 0), min(start + n_buffer, axis.n_in)
-        runs = [(slice(first - start, last - start), slice(first, last))]
-        wide[: first - start] = 0
-        wide[max(last - start, 0) : n_buffer] = 0
-    else:
-        runs = []
-        for b in range(n_buffer):
-            row, tap = divmod(b, axis.size)
-            source = (rows.start + row) * axis.stride + tap * axis.dilation - axis.before
-            if 0 <= source < axis.n_in:
-                runs.append((slice(b, b + 1), slice(source, source + 1)))
-            else:
-                wide[b] = 0
-    for target, source in runs:
-        if target.start < target.stop:
-            for tap, reached, columns in plan.columns.taps():
-                wide[target, :, tap, reached] = x[source, :, columns]
+def forward(plan, x, coef, wide, sink):
+    """Convolve `x` and hand the result to `sink`, block by block.
+
+    `wide` is scratch of `ConvPlan.wide_shape`, zero where padding falls.
+    """
+    weights = coef.reshape(plan.filters, plan.kernel_volume)
+    for rows in plan.blocks(x.shape[3]):
+        z = sink.block(rows)
+        np.matmul(weights, _row_windows(plan, x, wide, rows), out=z)
+        sink.finish(rows, z)
 
 
-def _windows(plan, wide, n_rows):
-    """Return the overlapping view (rows, kernel volume, columns * images) of the buffer."""
-    row, _, _, _, item = wide.strides
-    run = wide.shape[3] * wide.shape[4]
-    return as_strided(
-        wide,
-        shape=(n_rows, plan.kernel_volume, run),
-        strides=(row * plan.row_step, run * item, item),
-    )
+def backward_weights(plan, x, source, work, dcoef):
+    """Write to `dcoef` the gradient of the filters, from the blocks of `source`.
+
+    ``work["products"]`` holds one product for each row of a block.
+    """
+    total = work["total"]
+    total.fill(0)
+    for rows in plan.blocks(x.shape[3]):
+        part = work["products"][: rows.stop - rows.start]
+        windows = _row_windows(plan, x, work["wide"], rows)
+        np.matmul(windows, source.block(rows).transpose(0, 2, 1), out=part)
+        for product in part:
+            total += product
+    dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 
 def _row_windows(plan, x, wide, rows):
@@ -96,53 +110,42 @@ def _row_windows(plan, x, wide, rows):
     axis = plan.rows
     overlaps = axis.dilation == 1 and axis.before == axis.after == 0
     mergeable = axis.size == 1 or plan.groups == 1
-    if plan.columns.is_whole and overlaps and mergeable:
+    if plan.columns.is_whole and plan.phases == 1 and overlaps and mergeable:
         wide = x[rows.start * axis.stride :, :, None]
     else:
         _copy_rows(plan, x, rows, wide)
-    return _windows(plan, wide, rows.stop - rows.start)
+    row, _, _, _, item = wide.strides
+    run = wide.shape[3] * wide.shape[4]
+    return as_strided(
+        wide,
+        shape=(rows.stop - rows.start, plan.kernel_volume, run),
+        strides=(row * plan.row_step, run * item, item),
+    )
 
 
-def forward(plan, x, coef, intercept, finish, wide, y):
-    """Write to `y` the convolution of `x`, plus `intercept`, passed through ``finish(z, out)``.
-
-    `wide` is scratch of `ConvPlan.wide_shape`, zero where padding falls.
-    """
-    weights = coef.reshape(plan.filters, plan.kernel_volume)
-    flat = _flatten_runs(y)
-    for rows in even_slices(plan.rows.n_out, plan.block_rows(x.shape[3])):
-        block = flat[rows]
-        np.matmul(weights, _row_windows(plan, x, wide, rows), out=block)
-        block += intercept[:, None]
-        finish(block, block)
-
-
-def _flatten_runs(y):
-    """Return a view of `y` with columns and images as one axis; `y` may be a slice of channels."""
-    return as_strided(y, (*y.shape[:2], y.shape[2] * y.shape[3]), (*y.strides[:2], y.itemsize))
-
-
-def backward_weights(plan, x, dz, wide, products, dcoef):
-    """Write to `dcoef` the gradient of the filters; `products` holds one product for each row."""
-    total = dcoef.reshape(plan.filters, plan.kernel_volume).T
-    total[...] = 0
-    flat = _flatten_runs(dz)
-    for rows in even_slices(plan.rows.n_out, plan.block_rows(x.shape[3])):
-        part = products[: rows.stop - rows.start]
-        windows = _row_windows(plan, x, wide, rows)
-        np.matmul(windows, flat[rows].transpose(0, 2, 1), out=part)
-        total += part.sum(axis=0)
-
-
-def backward_input(plan, dz, coef, columns_scratch, dx):
-    """Write to `dx` the gradient of the input, by the cheaper of two ways.
-
-    `dz` has ``rows.size - 1`` rows of zeros above and below the gradient itself.
-    """
-    if gathers_rows(plan):
-        _gather_rows(plan, dz, coef, columns_scratch, dx)
+def _copy_rows(plan, x, rows, wide):
+    """Write to `wide` the input rows that the output `rows` need, widened along the columns."""
+    axis = plan.rows
+    n_buffer = (rows.stop - rows.start) * plan.row_step + plan.overlap
+    runs = []
+    if axis.dilation == 1:
+        start = rows.start * axis.stride - axis.before
+        first, last = max(start, 0), min(start + n_buffer, axis.n_in)
+        runs.append((slice(first - start, last - start), slice(first, last)))
+        wide[: first - start] = 0
+        wide[max(last - start, 0) : n_buffer] = 0
     else:
-        _scatter_windows(plan, dz, coef, columns_scratch, dx)
+        for b in range(n_buffer):
+            row, tap = divmod(b, axis.size)
+            place = (rows.start + row) * axis.stride + tap * axis.dilation - axis.before
+            if 0 <= place < axis.n_in:
+                runs.append((slice(b, b + 1), slice(place, place + 1)))
+            else:
+                wide[b] = 0
+    for target, place in runs:
+        if target.start < target.stop:
+            for tap, reached, columns in plan.column_taps():
+                wide[target, :, tap, reached] = x[place, :, columns]
 
 
 def gathers_rows(plan):
@@ -160,8 +163,19 @@ def gradient_shape(plan, n_images):
     taps = plan.columns.size * (1 if gathers_rows(plan) else plan.rows.size)
     row_size = taps * plan.channels * plan.columns.n_out * n_images
     n_rows = plan.rows.n_in if gathers_rows(plan) else plan.rows.n_out
-    n_block = rows_per_block(row_size, n_rows)
-    return (n_block, taps, plan.channels, plan.columns.n_out, n_images)
+    return (rows_per_block(row_size, n_rows), taps, plan.channels, plan.columns.n_out, n_images)
+
+
+def backward_input(plan, dz, coef, scratch, dx):
+    """Write to `dx` the gradient of the input, by the cheaper of two ways.
+
+    `dz` has ``rows.size - 1`` rows of zeros above and below the gradient itself, its columns in
+    their natural order.
+    """
+    if gathers_rows(plan):
+        _gather_rows(plan, dz, coef, scratch, dx)
+    else:
+        _scatter_windows(plan, dz, coef, scratch, dx)
 
 
 def _gather_rows(plan, dz, coef, scratch, dx):
@@ -172,21 +186,21 @@ def _gather_rows(plan, dz, coef, scratch, dx):
     weights = weights.reshape(kernel_columns * channels, taps * filters)
     row, channel, _, item = dz.strides
     run = dz.shape[2] * dz.shape[3]
-    padding = plan.rows.before
-    windows = as_strided(dz[padding:], (dx.shape[0], taps * filters, run), (row, channel, item))
+    windows = as_strided(
+        dz[plan.rows.before :], (dx.shape[0], taps * filters, run), (row, channel, item)
+    )
     for rows in even_slices(dx.shape[0], scratch.shape[0]):
         part = scratch[: rows.stop - rows.start]
         np.matmul(weights, windows[rows], out=part.reshape(len(part), -1, run))
-        add_columns(plan.columns, part, dx[rows])
+        _add_columns(plan.columns, part, dx[rows])
 
 
-def add_columns(axis, part, dx):
+def _add_columns(axis, part, dx):
     """Write to the rows `dx` the sum over column taps of `part` (rows, taps, ...)."""
     taps = list(axis.taps())
-    covering = [
-        k for k, t in enumerate(taps) if t[1] == slice(0, axis.n_out) and axis.n_in == axis.n_out
-    ]
-    if covering and axis.stride == 1:
+    everywhere = slice(0, axis.n_in)
+    covering = [k for k, (_, _, source) in enumerate(taps) if source == slice(0, axis.n_in, 1)]
+    if covering and taps[covering[0]][1] == everywhere:
         tap, _, _ = taps.pop(covering[0])
         np.copyto(dx, part[:, tap])
     else:
@@ -199,7 +213,7 @@ def _scatter_windows(plan, dz, coef, scratch, dx):
     """One product for each output row, its windows added to the input rows they came from."""
     filters, taps, channels, kernel_columns = coef.shape
     weights = coef.transpose(1, 3, 2, 0).reshape(taps * kernel_columns * channels, filters)
-    flat = _flatten_runs(dz[taps - 1 : taps - 1 + plan.rows.n_out])
+    flat = merge_runs(dz[taps - 1 : taps - 1 + plan.rows.n_out])
     dx.fill(0)
     for rows in even_slices(plan.rows.n_out, scratch.shape[0]):
         part = scratch[: rows.stop - rows.start]
@@ -215,3 +229,8 @@ def _scatter_windows(plan, dz, coef, scratch, dx):
             piece = pieces[first - rows.start : last - rows.start, row_tap]
             for tap, columns, origin in plan.columns.taps():
                 target[:, :, origin] += piece[:, tap, :, columns]
+
+
+def merge_runs(y):
+    """Return a view of `y` with columns and images as one axis; `y` may be a slice of channels."""
+    return as_strided(y, (*y.shape[:2], y.shape[2] * y.shape[3]), (*y.strides[:2], y.itemsize))

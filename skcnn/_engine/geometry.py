@@ -22,6 +22,14 @@ class Axis(NamedTuple):
     def n_out(self):
         return (self.n_in + self.before + self.after - self.extent) // self.stride + 1
 
+    def phase(self, number, of):
+        """Return the axis of every `of`-th output from `number` on, incomplete rounds left out."""
+        stride, before = self.stride * of, self.before - number * self.stride
+        last = (self.n_out // of - 1) * stride
+        return self._replace(
+            stride=stride, before=before, after=last + self.extent - self.n_in - before
+        )
+
     @property
     def is_whole(self):
         """Whether each tap sees the axis as it is, so that nothing needs to be copied."""

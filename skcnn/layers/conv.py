@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
-from skcnn._engine import convolution
+from skcnn._engine import convolution, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import plan_axes
 from skcnn.layers.activation import ACTIVATION_OPTIONS
@@ -113,12 +113,11 @@ class Conv(Layer):
     def buffer_shapes(self, input_shape, n_images):
         plan = self.plan(input_shape)
         rows, columns, filters = self.output_shape(input_shape)
-        return {
+        shapes = kernel_shapes(plan, n_images)
+        border = 0 if winograd.pays(plan) else plan.rows.size - 1
+        return shapes | {
             "y": (rows, filters, columns, n_images),
-            "wide": plan.wide_shape(n_images),
-            "dz": (rows + 2 * (plan.rows.size - 1), filters, columns, n_images),
-            "products": (plan.block_rows(n_images), plan.kernel_volume, plan.filters),
-            "pieces": convolution.gradient_shape(plan, n_images),
+            "dz": (rows + 2 * border, filters, columns, n_images),
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
 
@@ -144,40 +143,58 @@ class Conv(Layer):
 
     def forward(self, x, weights, work):
         plan = self.plan(work.input_shape)
-        work["x"], y = x, work["y"]
-        finish = ACTIVATIONS[self.activation].forward
+        work["x"] = x
+        activate = ACTIVATIONS[self.activation].forward
+        if winograd.pays(plan):
+            sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
+            winograd.forward(plan, x, weights["coef"], work, sink)
+            return work["y"]
         for channels, filters in self._groups(plan):
-            coef, intercept = weights["coef"][filters], weights["intercept"][filters]
-            convolution.forward(
-                plan, x[:, channels], coef, intercept, finish, work["wide"], y[:, filters]
-            )
-        return y
+            y, coef = work["y"][:, filters], weights["coef"][filters]
+            sink = epilogue.PlainSink(y, weights["intercept"][filters], activate)
+            convolution.forward(plan, x[:, channels], coef, work["wide"], sink)
+        return work["y"]
 
     def backward(self, dy, weights, grads, work):
         plan = self.plan(work.input_shape)
-        border = plan.rows.size - 1
         dz = work["dz"]
+        border = (len(dz) - len(dy)) // 2
         inner = dz[border : border + len(dy)]
         ACTIVATIONS[self.activation].backward(dy, work["y"], inner)
-        np.sum(inner, axis=(0, 2, 3), out=grads["intercept"])
+        add_up(inner, grads["intercept"])
+        x, dx = work["x"], work["dx"] if work.needs_dx else None
+        coef, dcoef = weights["coef"], grads["coef"]
+        if winograd.pays(plan):
+            winograd.backward(plan, x, coef, epilogue.PlainSource(inner), work, dcoef, dx)
+            return dx
         for channels, filters in self._groups(plan):
-            convolution.backward_weights(
-                plan,
-                work["x"][:, channels],
-                inner[:, filters],
-                work["wide"],
-                work["products"],
-                grads["coef"][filters],
-            )
+            source = epilogue.PlainSource(inner[:, filters])
+            convolution.backward_weights(plan, x[:, channels], source, work, dcoef[filters])
             if work.needs_dx:
+                part = dx[:, channels]
                 convolution.backward_input(
-                    plan,
-                    dz[:, filters],
-                    weights["coef"][filters],
-                    work["pieces"],
-                    work["dx"][:, channels],
+                    plan, dz[:, filters], coef[filters], work["pieces"], part
                 )
-        return work["dx"] if work.needs_dx else None
+        return dx
+
+
+def kernel_shapes(plan, n_images):
+    """Return the shapes of the scratch arrays that the kernel for `plan` needs."""
+    if winograd.pays(plan):
+        return winograd.buffer_shapes(plan, n_images)
+    return {
+        "wide": plan.wide_shape(n_images),
+        "products": (plan.block_rows(n_images), plan.kernel_volume, plan.filters),
+        "total": (plan.kernel_volume, plan.filters),
+        "pieces": convolution.gradient_shape(plan, n_images),
+    }
+
+
+def add_up(dz, out):
+    """Write to `out` the sum of a map over all but its channels: the intercept's gradient."""
+    runs = convolution.merge_runs(dz)
+    # a product with ones reads memory twice as fast as a sum
+    np.sum(runs @ np.ones(runs.shape[2], runs.dtype), axis=0, out=out)
 
 
 def check_pair(name, value, least):

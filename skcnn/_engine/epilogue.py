@@ -1,0 +1,182 @@
+"""What happens to a convolution's output while it is in cache, and the way back.
+
+A `sink` takes the output of a convolution block by block, a `source` gives the gradient of that
+output back in the same blocks. Blocks come in two layouts: rows (rows, filters, columns * images)
+and tiles (tile rows, tile columns, filters, tiles, images).
+"""
+
+import numpy as np
+
+from skcnn._engine.convolution import merge_runs
+
+
+class PlainSink:
+    """Adds the intercept, activates, and writes to the map `y`."""
+
+    def __init__(self, y, intercept, activate):
+        self.y = y
+        self.runs = merge_runs(y)
+        self.intercept = intercept
+        self.activate = activate
+
+    def block(self, rows):
+        """Return the array that takes the output `rows`."""
+        return self.runs[rows]
+
+    def finish(self, rows, z):
+        """Finish the output `rows` in place."""
+        z += self.intercept[:, None]
+        self.activate(z, z)
+
+    def finish_tiles(self, i, planes):
+        """Finish the tiles of row `i` and write them to the map."""
+        planes += self.intercept[:, None, None]
+        self.activate(planes, planes)
+        write_tiles(i, planes, self.y)
+
+
+class PlainSource:
+    """Gives the gradient `dz` of a convolution's output."""
+
+    def __init__(self, dz):
+        self.dz = dz
+        self.runs = merge_runs(dz)
+
+    def block(self, rows):
+        """Return the gradient of the output `rows`."""
+        return self.runs[rows]
+
+    def tiles(self, i, planes):
+        """Write the gradient of row `i` of tiles."""
+        read_tiles(i, self.dz, planes)
+
+
+class PoolSink:
+    """Pools by the maximum of 2x2, and keeps who was the maximum in `masks`.
+
+    The first of equal values counts as the maximum. Intercept and activation are monotone, so they
+    can wait until after the pooling.
+    """
+
+    def __init__(self, y, z, pair_maximum, masks):
+        self.y = y
+        self.z = z
+        self.pair_maximum = pair_maximum
+        self.masks = masks
+
+    def block(self, rows):
+        """Return the array that takes the output `rows`, even columns first."""
+        z = self.z[: rows.stop - rows.start]
+        return z.reshape(*z.shape[:2], -1)
+
+    def finish(self, rows, z):
+        """Pool the output `rows`."""
+        pooled = slice(rows.start // 2, rows.stop // 2)
+        n_rows, filters, _ = z.shape
+        sides = z.reshape(n_rows, filters, 2, -1, self.y.shape[3])
+        left, right = sides[:, :, 0], sides[:, :, 1]
+        column_mask, row_mask = self.masks
+        self._pool(
+            left,
+            right,
+            column_mask[rows],
+            row_mask[pooled],
+            self.pair_maximum[:n_rows],
+            self.y[pooled],
+        )
+
+    def finish_tiles(self, i, planes):
+        """Pool the tiles of row `i`."""
+        column_mask, row_mask = self.masks
+        out = self.z
+        self._pool(
+            planes[:, 0::2], planes[:, 1::2], column_mask[i], row_mask[i], self.pair_maximum, out
+        )
+        write_tiles(i, out, self.y)
+
+    def _pool(self, left, right, column_mask, row_mask, best, out):
+        np.greater_equal(left, right, out=column_mask)
+        np.maximum(left, right, out=best)
+        np.greater_equal(best[0::2], best[1::2], out=row_mask)
+        np.maximum(best[0::2], best[1::2], out=out)
+
+
+class PoolSource:
+    """Gives the gradient of a convolution's output from the gradient `dy` of its 2x2 maxima."""
+
+    def __init__(self, dy, dz, pair_gradient, masks):
+        self.dy = dy
+        self.dz = dz
+        self.pair_gradient = pair_gradient
+        self.masks = masks
+
+    def block(self, rows):
+        """Return the gradient of the output `rows`, even columns first."""
+        pooled = slice(rows.start // 2, rows.stop // 2)
+        n_rows = rows.stop - rows.start
+        dz = self.dz[:n_rows]
+        sides = dz.reshape(n_rows, dz.shape[1], 2, -1, self.dy.shape[3])
+        column_mask, row_mask = self.masks
+        best = self.pair_gradient[:n_rows]
+        self._spread(
+            self.dy[pooled],
+            column_mask[rows],
+            row_mask[pooled],
+            best,
+            sides[:, :, 0],
+            sides[:, :, 1],
+        )
+        return dz.reshape(*dz.shape[:2], -1)
+
+    def tiles(self, i, planes):
+        """Write the gradient of row `i` of tiles."""
+        column_mask, row_mask = self.masks
+        read_tiles(i, self.dy, self.dz)
+        best = self.pair_gradient
+        self._spread(self.dz, column_mask[i], row_mask[i], best, planes[:, 0::2], planes[:, 1::2])
+
+    def _spread(self, dy, column_mask, row_mask, best, left, right):
+        np.multiply(dy, row_mask, out=best[0::2])
+        np.subtract(dy, best[0::2], out=best[1::2])
+        np.multiply(best, column_mask, out=left)
+        np.subtract(best, left, out=right)
+
+
+def write_tiles(i, planes, y):
+    """Write row `i` of tiles to the map `y`, as far as it goes."""
+    tile_rows, tile_columns = planes.shape[:2]
+    rows = y[i * tile_rows : (i + 1) * tile_rows]
+    for column in range(tile_columns):
+        target = rows[:, :, column::tile_columns]
+        target[...] = planes[: len(rows), column, :, : target.shape[2]]
+
+
+def read_tiles(i, dy, planes):
+    """Write to `planes` row `i` of tiles of the map `dy`, zeros beyond it."""
+    tile_rows, tile_columns = planes.shape[:2]
+    rows = dy[i * tile_rows : (i + 1) * tile_rows]
+    planes[len(rows) :] = 0
+    for column in range(tile_columns):
+        origin = rows[:, :, column::tile_columns]
+        target = planes[: len(rows), column]
+        target[:, :, : origin.shape[2]] = origin
+        target[:, :, origin.shape[2] :] = 0
+
+
+class Recorder:
+    """Passes the blocks of a `PoolSource` on, and writes them to the map `dz`, if there is one."""
+
+    def __init__(self, source, dz):
+        self.source = source
+        self.dz = dz
+
+    def block(self, rows):
+        """Return the gradient of the output `rows`, even columns first."""
+        z = self.source.block(rows)
+        if self.dz is not None:
+            n_images = self.dz.shape[3]
+            sides = z.reshape(*z.shape[:2], 2, -1, n_images)
+            for phase in range(2):
+                width = 2 * sides.shape[3]
+                self.dz[rows, :, phase:width:2] = sides[:, :, phase]
+        return z

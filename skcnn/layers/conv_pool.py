@@ -1,0 +1,117 @@
+"""A convolution and the 2x2 max pooling behind it, done in one pass."""
+
+from skcnn._engine import convolution, epilogue, winograd
+from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.geometry import pair
+from skcnn.layers.base import Layer, Mask
+from skcnn.layers.conv import add_up, kernel_shapes
+from skcnn.layers.pool import MaxPool
+
+
+class ConvPool(Layer):
+    """What a `Conv` and a `MaxPool` compute, for the network's own use.
+
+    The convolution's output is pooled block by block while it is in cache and never stored; of the
+    backward pass's needs only who was the maximum is kept. Intercept and activation, which are
+    monotone, come after the pooling, on a quarter of the values.
+
+    Parameters
+    ----------
+    conv : Conv
+    """
+
+    def __init__(self, conv):
+        self.conv = conv
+
+    @staticmethod
+    def replaces(conv, pool, input_shape):
+        """Whether the pooling is 2x2, without padding, behind a convolution in one group."""
+        rows, columns, _ = conv.output_shape(input_shape)
+        return (
+            type(pool) is MaxPool
+            and pair(pool.pool_size) == (2, 2)
+            and pair(2 if pool.stride is None else pool.stride) == (2, 2)
+            and pool.padding in ("valid", 0)
+            and conv.groups == 1
+            and min(rows, columns) >= 2
+        )
+
+    def plan(self, input_shape):
+        """Return the `ConvPlan`: by tiles, or by rows with even columns first."""
+        plan = self.conv.plan(input_shape)
+        return plan if winograd.pays(plan) else plan._replace(phases=2)
+
+    def output_shape(self, input_shape):
+        rows, columns, filters = self.conv.output_shape(input_shape)
+        return (rows // 2, columns // 2, filters)
+
+    def weight_shapes(self, input_shape):
+        return self.conv.weight_shapes(input_shape)
+
+    def buffer_shapes(self, input_shape, n_images):
+        plan = self.plan(input_shape)
+        rows, columns, filters = self.output_shape(input_shape)
+        shapes = kernel_shapes(plan, n_images) | {
+            "y": (rows, filters, columns, n_images),
+            "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
+        }
+        if winograd.pays(plan):
+            n_tiles = winograd.planes_shape(plan, n_images)[3]
+            row = (filters, n_tiles, n_images)
+            n_tile_rows = winograd.n_tile_rows(plan)
+            return shapes | {
+                "z": (2, 2, *row),
+                "pairs": (4, 2, *row),
+                "column_mask": Mask((n_tile_rows, 4, 2, *row)),
+                "row_mask": Mask((n_tile_rows, 2, 2, *row)),
+            }
+        n_block = plan.block_rows(n_images)
+        row = (filters, columns, n_images)
+        border = plan.rows.size - 1
+        return shapes | {
+            "z": (n_block, filters, 2 * columns, n_images),
+            "pairs": (n_block, *row),
+            "column_mask": Mask((2 * rows, *row)),
+            "row_mask": Mask((rows, *row)),
+            "dz": (plan.rows.n_out + 2 * border, filters, plan.columns.n_out, n_images),
+        }
+
+    def initial_weights(self, input_shape, random_state):
+        return self.conv.initial_weights(input_shape, random_state)
+
+    def public_coef(self, coef):
+        return self.conv.public_coef(coef)
+
+    def forward(self, x, weights, work):
+        plan = self.plan(work.input_shape)
+        work["x"], y = x, work["y"]
+        masks = work["column_mask"], work["row_mask"]
+        sink = epilogue.PoolSink(y, work["z"], work["pairs"], masks)
+        if winograd.pays(plan):
+            winograd.forward(plan, x, weights["coef"], work, sink)
+        else:
+            convolution.forward(plan, x, weights["coef"], work["wide"], sink)
+        y += weights["intercept"][:, None, None]
+        ACTIVATIONS[self.conv.activation].forward(y, y)
+        return y
+
+    def backward(self, dy, weights, grads, work):
+        plan = self.plan(work.input_shape)
+        ACTIVATIONS[self.conv.activation].backward(dy, work["y"], dy)
+        add_up(dy, grads["intercept"])
+        masks = work["column_mask"], work["row_mask"]
+        source = epilogue.PoolSource(dy, work["z"], work["pairs"], masks)
+        x, dx = work["x"], work["dx"] if work.needs_dx else None
+        coef, dcoef = weights["coef"], grads["coef"]
+        if winograd.pays(plan):
+            winograd.backward(plan, x, coef, source, work, dcoef, dx)
+            return dx
+        border = plan.rows.size - 1
+        keep = work["dz"][border : border + plan.n_rows] if work.needs_dx else None
+        recorded = epilogue.Recorder(source, keep)
+        convolution.backward_weights(plan, x, recorded, work, dcoef)
+        if work.needs_dx:
+            convolution.backward_input(
+                plan._replace(phases=1), work["dz"], coef, work["pieces"], dx
+            )
+        return dx
