@@ -4,13 +4,17 @@ from itertools import pairwise
 
 import numpy as np
 
-# Numbers in a convolution's widened rows. In float32 half of a 1 MB L2 cache: blocks twice or half
-# as large ran within 5% (Zen 4, 2026-11).
-WIDE_SIZE = 128 * 1024
+# Numbers in a block of a convolution: its widened rows and its output. Measured from 64 to 1024 K in
+# steps of two (Zen 4, 1 MB of L2, 32 of L3, 2026-11): 512 K was within 5% of the best on every net,
+# 128 K up to 60% slower on narrow ones, where each block's calls cost more than cache misses.
+BLOCK_SIZE = 512 * 1024
 
-# An elementwise addition costs as much as this many floating-point operations of a product
+# An elementwise addition in long runs costs as much as this many floating-point operations of a product
 # (measured: 8 G additions a second against 100 GFLOP/s).
 ADDITION_FLOPS = 12
+
+# The same for additions to scattered pieces of a map (5 G a second).
+PIECE_FLOPS = 20
 
 # Images in one shard of a batch, and the fewest worth two shards. Fixed numbers, so that the
 # split depends on the batch and never on the number of threads.
@@ -25,8 +29,8 @@ STATISTICS_BYTES = 8 * 1024 * 1024
 
 
 def rows_per_block(row_size, n_rows, extra_rows=0):
-    """Return how many output rows go into one block of at most `WIDE_SIZE` numbers."""
-    return int(np.clip(WIDE_SIZE // row_size - extra_rows, 1, n_rows))
+    """Return how many output rows go into one block of at most `BLOCK_SIZE` numbers."""
+    return int(np.clip(BLOCK_SIZE // row_size - extra_rows, 1, n_rows))
 
 
 def shard_slices(n_images):

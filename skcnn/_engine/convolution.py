@@ -7,20 +7,21 @@ view of shape (output rows, kernel rows * channels * kernel columns, output colu
 no further copy.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from skcnn._engine.blocks import ADDITION_FLOPS, even_slices, rows_per_block
-from skcnn._engine.geometry import Axis
+from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block
+from skcnn._engine.geometry import Axis, plan_axes
 
 
 class ConvPlan(NamedTuple):
     """The geometry of a convolution: its two axes, its channels and filters (of one group).
 
-    With `phases` = 2 the output has its even columns first, then its odd ones, and an odd last row
-    and column are left out: a 2x2 pooling then finds what it compares in long runs.
+    With `phases` = 2 the output's even columns and its odd ones come as two arrays, and an odd last
+    row and column are left out: a 2x2 pooling then compares two arrays that are each contiguous.
     """
 
     rows: Axis
@@ -41,8 +42,8 @@ class ConvPlan(NamedTuple):
 
     @property
     def n_columns(self):
-        """Output columns that are computed."""
-        return self.columns.n_out // self.phases * self.phases
+        """Output columns of one phase."""
+        return self.columns.n_out // self.phases
 
     @property
     def row_step(self):
@@ -56,7 +57,8 @@ class ConvPlan(NamedTuple):
 
     def block_rows(self, n_images):
         """Return the number of output rows in a block."""
-        row_size = self.channels * self.columns.size * self.n_columns * n_images * self.row_step
+        widened = self.channels * self.columns.size * self.row_step
+        row_size = (widened + self.filters) * self.n_columns * self.phases * n_images
         n_rows = rows_per_block(row_size, self.n_rows, self.overlap // self.row_step)
         return max(n_rows // self.phases, 1) * self.phases
 
@@ -67,14 +69,24 @@ class ConvPlan(NamedTuple):
     def wide_shape(self, n_images):
         """Return the shape of the widened buffer of one block."""
         n_rows = self.block_rows(n_images) * self.row_step + self.overlap
-        return (n_rows, self.channels, self.columns.size, self.n_columns, n_images)
+        return (self.phases, n_rows, self.channels, self.columns.size, self.n_columns, n_images)
 
-    def column_taps(self):
-        """Yield ``(tap, out, in)`` over the columns, the output in the order of the phases."""
-        for phase in range(self.phases):
-            start = phase * (self.n_columns // self.phases)
-            for tap, out, source in self.columns.phase(phase, self.phases).taps():
-                yield tap, slice(out.start + start, out.stop + start), source
+
+@cache
+def plan_convolution(input_shape, filters, kernel_size, stride, dilation, padding, groups):
+    """Return the `ConvPlan` of a layer on maps of `input_shape` (rows, columns, channels)."""
+    axes = plan_axes(input_shape, kernel_size, stride, dilation, padding)
+    return ConvPlan(*axes, input_shape[2] // groups, filters // groups, groups)
+
+
+@cache
+def _column_taps(plan):
+    """Return ``(phase, tap, out, in)``: where columns come from, which outputs they reach."""
+    return [
+        (phase, *tap)
+        for phase in range(plan.phases)
+        for tap in plan.columns.phase(phase, plan.phases).taps()
+    ]
 
 
 def forward(plan, x, coef, wide, sink):
@@ -99,9 +111,10 @@ def backward_weights(plan, x, source, work, dcoef):
     for rows in plan.blocks(x.shape[3]):
         part = work["products"][: rows.stop - rows.start]
         windows = _row_windows(plan, x, work["wide"], rows)
-        np.matmul(windows, source.block(rows).transpose(0, 2, 1), out=part)
-        for product in part:
-            total += product
+        for phase, dz in enumerate(source.block(rows)):
+            np.matmul(windows[phase], dz.transpose(0, 2, 1), out=part)
+            for product in part:
+                total += product
     dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 
@@ -111,15 +124,15 @@ def _row_windows(plan, x, wide, rows):
     overlaps = axis.dilation == 1 and axis.before == axis.after == 0
     mergeable = axis.size == 1 or plan.groups == 1
     if plan.columns.is_whole and plan.phases == 1 and overlaps and mergeable:
-        wide = x[rows.start * axis.stride :, :, None]
+        wide = x[None, rows.start * axis.stride :, :, None]
     else:
         _copy_rows(plan, x, rows, wide)
-    row, _, _, _, item = wide.strides
-    run = wide.shape[3] * wide.shape[4]
+    phase, row, _, _, _, item = wide.strides
+    run = wide.shape[4] * wide.shape[5]
     return as_strided(
         wide,
-        shape=(rows.stop - rows.start, plan.kernel_volume, run),
-        strides=(row * plan.row_step, run * item, item),
+        shape=(plan.phases, rows.stop - rows.start, plan.kernel_volume, run),
+        strides=(phase, row * plan.row_step, run * item, item),
     )
 
 
@@ -132,8 +145,8 @@ def _copy_rows(plan, x, rows, wide):
         start = rows.start * axis.stride - axis.before
         first, last = max(start, 0), min(start + n_buffer, axis.n_in)
         runs.append((slice(first - start, last - start), slice(first, last)))
-        wide[: first - start] = 0
-        wide[max(last - start, 0) : n_buffer] = 0
+        wide[:, : first - start] = 0
+        wide[:, max(last - start, 0) : n_buffer] = 0
     else:
         for b in range(n_buffer):
             row, tap = divmod(b, axis.size)
@@ -141,11 +154,11 @@ def _copy_rows(plan, x, rows, wide):
             if 0 <= place < axis.n_in:
                 runs.append((slice(b, b + 1), slice(place, place + 1)))
             else:
-                wide[b] = 0
+                wide[:, b] = 0
     for target, place in runs:
         if target.start < target.stop:
-            for tap, reached, columns in plan.column_taps():
-                wide[target, :, tap, reached] = x[place, :, columns]
+            for phase, tap, reached, columns in _column_taps(plan):
+                wide[phase, target, :, tap, reached] = x[place, :, columns]
 
 
 def gathers_rows(plan):
@@ -153,8 +166,8 @@ def gathers_rows(plan):
     if plan.rows.stride != 1 or plan.rows.dilation != 1 or plan.groups != 1:
         return False
     taps = plan.rows.size
-    gather = plan.rows.n_in * (2 * taps * plan.filters + ADDITION_FLOPS)
-    scatter = plan.rows.n_out * taps * (2 * plan.filters + ADDITION_FLOPS)
+    gather = plan.rows.n_in * (2 * taps * plan.filters + PIECE_FLOPS)
+    scatter = plan.rows.n_out * taps * (2 * plan.filters + PIECE_FLOPS)
     return gather <= scatter
 
 

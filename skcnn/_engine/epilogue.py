@@ -1,8 +1,8 @@
 """What happens to a convolution's output while it is in cache, and the way back.
 
 A `sink` takes the output of a convolution block by block, a `source` gives the gradient of that
-output back in the same blocks. Blocks come in two layouts: rows (rows, filters, columns * images)
-and tiles (tile rows, tile columns, filters, tiles, images).
+output back in the same blocks. Blocks come in two layouts: rows (phases, rows, filters, columns *
+images) and tiles (tile rows, tile columns, filters, tiles, images).
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ class PlainSink:
 
     def block(self, rows):
         """Return the array that takes the output `rows`."""
-        return self.runs[rows]
+        return self.runs[None, rows]
 
     def finish(self, rows, z):
         """Finish the output `rows` in place."""
@@ -44,7 +44,7 @@ class PlainSource:
 
     def block(self, rows):
         """Return the gradient of the output `rows`."""
-        return self.runs[rows]
+        return self.runs[None, rows]
 
     def tiles(self, i, planes):
         """Write the gradient of row `i` of tiles."""
@@ -65,25 +65,15 @@ class PoolSink:
         self.masks = masks
 
     def block(self, rows):
-        """Return the array that takes the output `rows`, even columns first."""
-        z = self.z[: rows.stop - rows.start]
-        return z.reshape(*z.shape[:2], -1)
+        """Return the array that takes the output `rows`, even and odd columns apart."""
+        return self.z[:, : rows.stop - rows.start]
 
     def finish(self, rows, z):
         """Pool the output `rows`."""
         pooled = slice(rows.start // 2, rows.stop // 2)
-        n_rows, filters, _ = z.shape
-        sides = z.reshape(n_rows, filters, 2, -1, self.y.shape[3])
-        left, right = sides[:, :, 0], sides[:, :, 1]
         column_mask, row_mask = self.masks
-        self._pool(
-            left,
-            right,
-            column_mask[rows],
-            row_mask[pooled],
-            self.pair_maximum[:n_rows],
-            self.y[pooled],
-        )
+        best = self.pair_maximum[: rows.stop - rows.start]
+        self._pool(*z, column_mask[rows], row_mask[pooled], best, merge_runs(self.y)[pooled])
 
     def finish_tiles(self, i, planes):
         """Pool the tiles of row `i`."""
@@ -111,22 +101,13 @@ class PoolSource:
         self.masks = masks
 
     def block(self, rows):
-        """Return the gradient of the output `rows`, even columns first."""
+        """Return the gradient of the output `rows`, even and odd columns apart."""
         pooled = slice(rows.start // 2, rows.stop // 2)
         n_rows = rows.stop - rows.start
-        dz = self.dz[:n_rows]
-        sides = dz.reshape(n_rows, dz.shape[1], 2, -1, self.dy.shape[3])
+        dz, best = self.dz[:, :n_rows], self.pair_gradient[:n_rows]
         column_mask, row_mask = self.masks
-        best = self.pair_gradient[:n_rows]
-        self._spread(
-            self.dy[pooled],
-            column_mask[rows],
-            row_mask[pooled],
-            best,
-            sides[:, :, 0],
-            sides[:, :, 1],
-        )
-        return dz.reshape(*dz.shape[:2], -1)
+        self._spread(merge_runs(self.dy)[pooled], column_mask[rows], row_mask[pooled], best, *dz)
+        return dz
 
     def tiles(self, i, planes):
         """Write the gradient of row `i` of tiles."""
@@ -171,12 +152,11 @@ class Recorder:
         self.dz = dz
 
     def block(self, rows):
-        """Return the gradient of the output `rows`, even columns first."""
+        """Return the gradient of the output `rows`, even and odd columns apart."""
         z = self.source.block(rows)
         if self.dz is not None:
-            n_images = self.dz.shape[3]
-            sides = z.reshape(*z.shape[:2], 2, -1, n_images)
-            for phase in range(2):
-                width = 2 * sides.shape[3]
-                self.dz[rows, :, phase:width:2] = sides[:, :, phase]
+            width, n_images = self.dz.shape[2:]
+            for phase, part in enumerate(z):
+                columns = slice(phase, width // 2 * 2, 2)
+                self.dz[rows, :, columns] = part.reshape(*part.shape[:2], -1, n_images)
         return z

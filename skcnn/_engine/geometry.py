@@ -1,5 +1,6 @@
 """Shape arithmetic of windows that slide over a map: convolution and pooling share it."""
 
+from functools import cache
 from typing import NamedTuple
 
 
@@ -36,7 +37,10 @@ class Axis(NamedTuple):
         return self.size == 1 and self.stride == 1 and self.before == 0 and self.after == 0
 
     def taps(self):
-        """Yield ``(tap, out, in)``: where a tap's values come from and which outputs they reach."""
+        """Return ``(tap, out, in)`` of all taps: where values come from, which outputs they reach."""
+        return _taps(self)
+
+    def _each_tap(self):
         for tap in range(self.size):
             shift = tap * self.dilation - self.before
             first = max(0, -(shift // self.stride))
@@ -45,6 +49,11 @@ class Axis(NamedTuple):
                 start = first * self.stride + shift
                 stop = (last - 1) * self.stride + shift + 1
                 yield tap, slice(first, last), slice(start, stop, self.stride)
+
+
+@cache
+def _taps(axis):
+    return list(axis._each_tap())
 
 
 def pair(value):

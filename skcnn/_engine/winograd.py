@@ -6,6 +6,8 @@ every step of the transforms runs over long contiguous arrays. Backward is the e
 forward, and shares the transformed inputs and gradients between filters and input.
 """
 
+from functools import cache
+
 import numpy as np
 
 from skcnn._engine.blocks import ADDITION_FLOPS
@@ -29,6 +31,7 @@ _FILTER_2D = np.kron(_FILTER, _FILTER)
 _CHANNEL_STEPS, _FILTER_STEPS = 13, 9
 
 
+@cache
 def pays(plan):
     """Whether the tiles need fewer operations than the rows, transforms counted."""
     three = all(
@@ -130,15 +133,19 @@ def _multiply(left, planes, out):
     np.matmul(left, planes.reshape(36, -1, run), out=out.reshape(36, -1, run))
 
 
+@cache
 def _tile_slabs(axis):
-    """Yield ``(tap, tiles, positions)``: which input positions a tap of the tiles reads."""
+    """Return ``(tap, tiles, positions)``: which input positions each tap of the tiles reads."""
+    slabs = []
     for tap in range(TILE + 2):
         shift = tap - axis.before
         first = -(shift // TILE) if shift < 0 else 0
         last = min(_n_tiles(axis), (axis.n_in - 1 - shift) // TILE + 1)
         if first < last:
             start = first * TILE + shift
-            yield tap, slice(first, last), slice(start, (last - 1) * TILE + shift + 1, TILE)
+            stop = (last - 1) * TILE + shift + 1
+            slabs.append((tap, slice(first, last), slice(start, stop, TILE)))
+    return slabs
 
 
 def _transform_inputs(plan, x, i, work):

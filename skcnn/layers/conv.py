@@ -5,7 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import convolution, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._engine.geometry import plan_axes
+from skcnn._engine.geometry import pair
 from skcnn.layers.activation import ACTIVATION_OPTIONS
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
 
@@ -78,9 +78,15 @@ class Conv(Layer):
 
     def plan(self, input_shape):
         """Return the `ConvPlan` of one group on a map of `input_shape`."""
-        axes = plan_axes(input_shape, self.kernel_size, self.stride, self.dilation, self.padding)
-        groups = self.groups
-        return convolution.ConvPlan(*axes, input_shape[2] // groups, self.filters // groups, groups)
+        return convolution.plan_convolution(
+            input_shape,
+            self.filters,
+            pair(self.kernel_size),
+            pair(self.stride),
+            pair(self.dilation),
+            self.padding if isinstance(self.padding, str) else pair(self.padding),
+            self.groups,
+        )
 
     def validate(self):
         super().validate()

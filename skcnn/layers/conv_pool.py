@@ -66,10 +66,10 @@ class ConvPool(Layer):
                 "row_mask": Mask((n_tile_rows, 2, 2, *row)),
             }
         n_block = plan.block_rows(n_images)
-        row = (filters, columns, n_images)
+        row = (filters, columns * n_images)
         border = plan.rows.size - 1
         return shapes | {
-            "z": (n_block, filters, 2 * columns, n_images),
+            "z": (2, n_block, *row),
             "pairs": (n_block, *row),
             "column_mask": Mask((2 * rows, *row)),
             "row_mask": Mask((rows, *row)),
