@@ -1,8 +1,9 @@
 """Convolutional networks for people who live in scikit-learn."""
 
+from skcnn._versions import show_versions
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
 
 __version__ = "0.1.0"
 
-__all__ = ["CNNClassifier", "ConvFeatureExtractor", "__version__"]
+__all__ = ["CNNClassifier", "ConvFeatureExtractor", "__version__", "show_versions"]
