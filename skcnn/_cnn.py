@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
-    validate_data,
 )
 
 from skcnn import _images
@@ -98,7 +97,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
         flat, told = _images.check_images(X, self)
         if not first:
             _images.check_same_shape(told, self.image_shape_)
-            validate_data(self, _images.named(X, flat), skip_check_array=True, reset=False)
+            _images.check_features(self, X, flat, reset=False)
         targets = self._encode_targets(y, len(flat), classes if first else self.classes_)
         weights = self._check_weights(sample_weight, flat)
         if first:
@@ -108,7 +107,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             start |= {name: getattr(self, name) for name in ("_center", "_scale", "image_shape_")}
             self._check_same_network(start["_network"])
         self._run(flat, targets, weights, start, max_iter)
-        validate_data(self, _images.named(X, flat), skip_check_array=True, reset=first)
+        _images.check_features(self, X, flat, reset=first)
         for name, value in (targets.attributes | start).items():
             setattr(self, name, value)
         return self
@@ -193,7 +192,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
         check_is_fitted(self)
         flat, told = _images.check_images(X, self)
         _images.check_same_shape(told, self.image_shape_)
-        validate_data(self, _images.named(X, flat), skip_check_array=True, reset=False)
+        _images.check_features(self, X, flat, reset=False)
         progress = self._progress
         images = _images.Images(
             flat, self.image_shape_, self._center, self._scale, progress.weights.dtype

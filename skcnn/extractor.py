@@ -5,7 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn import _images
 from skcnn._engine.activations import ACTIVATIONS
@@ -179,7 +179,7 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
         filters, names = self._bank(image_shape[2])
         network = self._build(filters, image_shape)
-        validate_data(self, _images.named(X, flat), skip_check_array=True)
+        _images.check_features(self, X, flat, reset=True)
         self.filters_ = filters
         self.filter_names_ = names
         self.image_shape_ = image_shape
@@ -236,7 +236,7 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         flat, told = _images.check_images(X, self)
         _images.check_same_shape(told, self.image_shape_)
-        validate_data(self, _images.named(X, flat), skip_check_array=True, reset=False)
+        _images.check_features(self, X, flat, reset=False)
         dtype = _images.float_type(flat.dtype)
         channels = self.image_shape_[2]
         images = _images.Images(

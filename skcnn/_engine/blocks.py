@@ -1,5 +1,6 @@
 """How work is cut up: the tuned numbers, each in one place with what was measured."""
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -30,9 +31,10 @@ STATISTICS_BYTES = 8 * 1024 * 1024
 
 def rows_per_block(row_size, n_rows, extra_rows=0):
     """Return how many output rows go into one block of at most `BLOCK_SIZE` numbers."""
-    return int(np.clip(BLOCK_SIZE // row_size - extra_rows, 1, n_rows))
+    return min(max(BLOCK_SIZE // row_size - extra_rows, 1), n_rows)
 
 
+@cache
 def shard_slices(n_images):
     """Return slices that cut a batch into nearly equal shards."""
     n_shards = max(-(-n_images // SHARD_IMAGES), 2 if n_images >= SPLIT_IMAGES else 1)
