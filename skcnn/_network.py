@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skcnn._engine.blocks import images_per_shard
 from skcnn.layers import Conv
 from skcnn.layers.base import Work
 from skcnn.layers.conv_pool import ConvPool
@@ -52,6 +53,11 @@ class Network:
                 self.n_coefs = stop
         self.n_weights = stop
         self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
+
+    @property
+    def images_per_shard(self):
+        """How many images go through the network together."""
+        return images_per_shard(max(int(np.prod(shape)) for shape in self.input_shapes))
 
     def views(self, vector):
         """Return for each step a dict of views into `vector`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skcnn._engine.blocks import SHARD_IMAGES, even_slices, shard_slices
+from skcnn._engine.blocks import even_slices, shard_slices
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Shards:
 
     def gradient(self, task, batch):
         """Return ``(sum of losses, gradient of the sum over the weights)`` for a batch."""
-        shards = shard_slices(len(batch))
+        shards = shard_slices(len(batch), self.network.images_per_shard)
         while len(self._grads) < len(shards):
             vector = np.empty(self.network.n_weights, self.dtype)
             self._grads.append((vector, self.network.views(vector)))
@@ -156,5 +156,5 @@ def predict_outputs(network, weights, images, team):
         y, _ = shards.output(images, part, worker)
         outputs[part] = y.transpose(3, 1, 0, 2)
 
-    team.map(run, even_slices(len(images), SHARD_IMAGES))
+    team.map(run, even_slices(len(images), network.images_per_shard))
     return outputs

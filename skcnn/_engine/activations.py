@@ -3,9 +3,12 @@
 Every activation here is monotone, so it commutes with max pooling.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+
+from skcnn._engine.blocks import MAP_BLOCK, even_slices
 
 LEAK = 0.01  # slope of leaky_relu below zero, as in the other libraries
 
@@ -30,8 +33,14 @@ def _identity_backward(dy, y, out):
         np.copyto(out, dy)
 
 
+@lru_cache(maxsize=32)
+def _zeros(shape, dtype):
+    return np.zeros(shape, dtype)
+
+
 def _relu(z, out):
-    np.maximum(z, 0, out=out)
+    # against an array of zeros four times as fast as against the number (10 and 2.7 G/s, Zen 4)
+    np.maximum(z, _zeros(z.shape[1:], z.dtype), out=out)
 
 
 def _relu_backward(dy, y, out):
@@ -71,6 +80,12 @@ def _tanh_backward(dy, y, out):
     slope = y * y
     np.subtract(1, slope, out=slope)
     np.multiply(dy, slope, out=out)
+
+
+def backward_in_blocks(activation, dy, y, out):
+    """Write to `out` the gradient of an activation, a few rows at a time to stay in cache."""
+    for rows in even_slices(len(y), max(MAP_BLOCK // y[0].size, 1)):
+        activation.backward(dy[rows], y[rows], out[rows])
 
 
 ACTIVATIONS = {

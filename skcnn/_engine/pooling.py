@@ -1,7 +1,8 @@
 """Pooling along one axis at a time: columns, then rows.
 
-Maps have shape (rows, channels, columns, images). Reducing the columns first makes the first of
-several equal values, in reading order, the one that takes the gradient.
+Maps have shape (rows, channels, columns, images). Maxima are taken over the columns first: so the
+first of several equal values, in reading order, is the one that takes the gradient. Sums are taken
+over the rows first, which are long runs.
 """
 
 import numpy as np
@@ -54,6 +55,10 @@ def max_axis_backward(dy, x, y, axis, window, left, dx):
 
 def sum_axis_backward(dy, axis, window, dx):
     """Write to `dx` the gradient of window sums along one axis."""
+    if window.size == window.stride and window.n_in == window.n_out * window.size:
+        for _, reached, source in window.taps():
+            dx[_at(axis, source)] = dy[_at(axis, reached)]
+        return
     dx.fill(0)
     for _, reached, source in window.taps():
         dx[_at(axis, source)] += dy[_at(axis, reached)]

@@ -2,12 +2,16 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 
 import joblib
+import numpy as np
 from joblib.parallel import get_active_backend
 from threadpoolctl import ThreadpoolController
+
+from skcnn._engine.blocks import UFUNC_BUFFER
 
 
 @cache
@@ -51,6 +55,16 @@ def n_threads(n_jobs):
     return n
 
 
+@contextmanager
+def small_ufunc_buffer():
+    """Let NumPy work on runs where they are; see `UFUNC_BUFFER`."""
+    before = np.setbufsize(UFUNC_BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
+
+
 class Team:
     """Run a function on many items in `n_jobs` threads, BLAS held to one thread meanwhile.
 
@@ -76,14 +90,16 @@ class Team:
         """Return ``[function(item, worker) for item in items]``; each worker takes every n-th."""
         items = list(items)
         n_workers = min(self.n_workers, len(items))
-        if n_workers == 1:
-            return [function(item, 0) for item in items]
         results = [None] * len(items)
 
         def work(worker):
-            for i in range(worker, len(items), n_workers):
-                results[i] = function(items[i], worker)
+            with small_ufunc_buffer():
+                for i in range(worker, len(items), n_workers):
+                    results[i] = function(items[i], worker)
 
+        if n_workers == 1:
+            work(0)
+            return results
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.n_workers - 1)
         helpers = [self._pool.submit(work, worker) for worker in range(1, n_workers)]

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import convolution, epilogue, winograd
-from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.activations import ACTIVATIONS, backward_in_blocks
 from skcnn._engine.geometry import pair
 from skcnn.layers.activation import ACTIVATION_OPTIONS
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
@@ -166,7 +166,7 @@ class Conv(Layer):
         dz = work["dz"]
         border = (len(dz) - len(dy)) // 2
         inner = dz[border : border + len(dy)]
-        ACTIVATIONS[self.activation].backward(dy, work["y"], inner)
+        backward_in_blocks(ACTIVATIONS[self.activation], dy, work["y"], inner)
         add_up(inner, grads["intercept"])
         x, dx = work["x"], work["dx"] if work.needs_dx else None
         coef, dcoef = weights["coef"], grads["coef"]

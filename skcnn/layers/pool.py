@@ -49,18 +49,6 @@ class _Pool(Layer):
         rows, columns = self.axes(input_shape)
         return (rows.n_out, columns.n_out, input_shape[2])
 
-    def buffer_shapes(self, input_shape, n_images):
-        rows, columns, channels = input_shape
-        out_rows, out_columns, _ = self.output_shape(input_shape)
-        return {
-            "t": (rows, channels, out_columns, n_images),
-            "y": (out_rows, channels, out_columns, n_images),
-            "dt": (rows, channels, out_columns, n_images),
-            "left_rows": (out_rows, channels, out_columns, n_images),
-            "left_columns": (rows, channels, out_columns, n_images),
-            "dx": (rows, channels, columns, n_images),
-        }
-
 
 class MaxPool(_Pool):
     """Maximum of each window.
@@ -85,6 +73,18 @@ class MaxPool(_Pool):
     >>> MaxPool(2).output_shape((28, 28, 16))
     (14, 14, 16)
     """
+
+    def buffer_shapes(self, input_shape, n_images):
+        rows, columns, channels = input_shape
+        out_rows, out_columns, _ = self.output_shape(input_shape)
+        return {
+            "t": (rows, channels, out_columns, n_images),
+            "y": (out_rows, channels, out_columns, n_images),
+            "dt": (rows, channels, out_columns, n_images),
+            "left_rows": (out_rows, channels, out_columns, n_images),
+            "left_columns": (rows, channels, out_columns, n_images),
+            "dx": (rows, channels, columns, n_images),
+        }
 
     def forward(self, x, weights, work):
         rows, columns = self.axes(work.input_shape)
@@ -124,6 +124,15 @@ class AvgPool(_Pool):
     (13, 13, 16)
     """
 
+    def buffer_shapes(self, input_shape, n_images):
+        rows, columns, channels = input_shape
+        out_rows, out_columns, _ = self.output_shape(input_shape)
+        return {
+            "sums": (out_rows, channels, columns, n_images),
+            "y": (out_rows, channels, out_columns, n_images),
+            "dx": (rows, channels, columns, n_images),
+        }
+
     def _shares(self, work):
         """Return one over the number of values in each window, shaped to multiply a map."""
         rows, columns = (pooling.window_counts(axis) for axis in self.axes(work.input_shape))
@@ -131,16 +140,16 @@ class AvgPool(_Pool):
 
     def forward(self, x, weights, work):
         rows, columns = self.axes(work.input_shape)
-        pooling.pool_axis(np.add, x, 2, columns, work["t"])
-        pooling.pool_axis(np.add, work["t"], 0, rows, work["y"])
+        pooling.pool_axis(np.add, x, 0, rows, work["sums"])
+        pooling.pool_axis(np.add, work["sums"], 2, columns, work["y"])
         work["y"] *= self._shares(work)
         return work["y"]
 
     def backward(self, dy, weights, grads, work):
         rows, columns = self.axes(work.input_shape)
         dy *= self._shares(work)
-        pooling.sum_axis_backward(dy, 0, rows, work["dt"])
-        pooling.sum_axis_backward(work["dt"], 2, columns, work["dx"])
+        pooling.sum_axis_backward(dy, 2, columns, work["sums"])
+        pooling.sum_axis_backward(work["sums"], 0, rows, work["dx"])
         return work["dx"]
 
 
