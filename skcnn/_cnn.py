@@ -106,7 +106,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             start = {name: copy.deepcopy(getattr(self, name)) for name in ("_network", "_progress")}
             start |= {name: getattr(self, name) for name in ("_center", "_scale", "image_shape_")}
             self._check_same_network(start["_network"])
-        self._run(flat, targets, weights, start, max_iter)
+        self._run(self._task(flat, targets, weights, start), start["_progress"], max_iter)
         _images.check_features(self, X, flat, reset=first)
         for name, value in (targets.attributes | start).items():
             setattr(self, name, value)
@@ -159,13 +159,13 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             return Adam(vector, self.beta_1, self.beta_2, self.epsilon)
         return SGD(vector, self.momentum, self.nesterovs_momentum)
 
-    def _run(self, flat, targets, weights, start, max_iter):
-        """Train the network in `start`."""
+    def _task(self, flat, targets, weights, start):
+        """Return what training is about."""
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         images = _images.Images(
             flat, start["image_shape_"], start["_center"], start["_scale"], weights.dtype
         )
-        task = Task(
+        return Task(
             network=start["_network"],
             loss=targets.loss,
             images=images,
@@ -176,10 +176,13 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             batch_size=min(batch_size, len(flat)),
             shuffle=self.shuffle,
         )
+
+    def _run(self, task, progress, max_iter):
+        """Train."""
         with Team(self.n_jobs) as team:
             train(
                 task,
-                start["_progress"],
+                progress,
                 team,
                 max_iter=max_iter,
                 tol=self.tol,

@@ -1,0 +1,353 @@
+"""Speed of training and predicting, beside torch, skorch, ONNX Runtime and MLPClassifier.
+
+One command, one process; the contestants run in turn, again and again, and medians are compared:
+
+    python benchmarks/speed.py                                    # the kernels OpenBLAS chooses
+    OPENBLAS_CORETYPE=Haswell python benchmarks/speed.py          # older kernels
+
+Needs the extra "bench". Prints Markdown. Let nothing else run on the machine meanwhile.
+"""
+
+import argparse
+import platform
+import time
+import warnings
+from datetime import date
+
+import numpy as np
+from nets import BATCH, NETS, copy_weights, random_data, torch_module
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from skcnn import CNNClassifier
+from skcnn._training import Shards, train_step
+from skcnn.layers import Conv, MaxPool
+
+warnings.simplefilter("ignore")
+
+
+def in_turn(contestants, repeats):
+    """Run each contestant once to warm up, then all in turn; return the median seconds of each."""
+    for run in contestants.values():
+        run()
+    seconds = {name: [] for name in contestants}
+    for _ in range(repeats):
+        for name, run in contestants.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def classifier(layers, n_jobs=1, **params):
+    """Return a classifier that does what the torch loop does."""
+    settings = dict(alpha=0, standardize=False, batch_size=BATCH, n_jobs=n_jobs, random_state=0)
+    return CNNClassifier(layers, **(settings | params))
+
+
+def torch_loop(module, X, y, memory_format):
+    """Return ``(epoch, predict)``: functions that train and predict as plainly as torch can."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    module = module.to(memory_format=memory_format)
+    images = torch.from_numpy(np.ascontiguousarray(X.transpose(0, 3, 1, 2)))
+    images = images.contiguous(memory_format=memory_format)
+    labels = torch.from_numpy(y)
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+
+    def step(part):
+        optimizer.zero_grad()
+        loss = cross_entropy(module(images[part]), labels[part])
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def epoch():
+        order = torch.randperm(len(images))
+        return [step(order[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+
+    def in_order(n_steps):
+        return [step(slice(i * BATCH, (i + 1) * BATCH)) for i in range(n_steps)]
+
+    def predict():
+        with torch.no_grad():
+            return [module(images[i : i + BATCH]).argmax(1) for i in range(0, len(images), BATCH)]
+
+    return epoch, predict, in_order
+
+
+def check_same_work(name):
+    """Return the largest relative difference between our losses and torch's over 20 steps."""
+    import torch
+
+    image_shape, layers, _, _ = NETS[name]
+    X, y = random_data(image_shape, 20 * BATCH, seed=1)
+    clf = classifier(layers, shuffle=False)
+    clf.partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
+    clf._progress.optimizer = clf._optimizer(clf._progress.weights)
+    module = torch_module(layers, image_shape)
+    copy_weights(clf, module)
+    _, _, in_order = torch_loop(module, X, y, torch.contiguous_format)
+    theirs = np.array(in_order(20))
+    ours = []
+    for i in range(20):
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        ours.append(clf.partial_fit(X[part], y[part]).loss_)
+    return float(np.max(np.abs(ours / theirs - 1)))
+
+
+def mlp_like(clf, n_features):
+    """Return an MLPClassifier with as many weights."""
+    n_weights = sum(c.size for c in clf.coefs_) + sum(b.size for b in clf.intercepts_)
+    units = max(round((n_weights - 10) / (n_features + 11)), 1)
+    return MLPClassifier(units, batch_size=BATCH, max_iter=1, alpha=0)
+
+
+def skorch_like(module):
+    """Return skorch's classifier around the torch module."""
+    import torch
+    from skorch import NeuralNetClassifier
+
+    return NeuralNetClassifier(
+        module,
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        batch_size=BATCH,
+        max_epochs=1,
+        train_split=None,
+        verbose=0,
+        iterator_train__shuffle=True,
+    )
+
+
+def training(name, n_threads, repeats):
+    """Return the medians of an epoch, as images a second."""
+    import torch
+
+    image_shape, layers, n_images, _ = NETS[name]
+    X, y = random_data(image_shape, n_images)
+    clf = classifier(layers, n_threads).partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
+    contestants = {"skcnn": lambda: clf.partial_fit(X, y)}
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        module = torch_module(layers, image_shape)
+        epoch, _, _ = torch_loop(module, X, y, memory_format)
+        contestants[f"torch {memory_format}"] = epoch
+    net = skorch_like(torch_module(layers, image_shape)).initialize()
+    images = np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+    contestants["skorch"] = lambda: net.partial_fit(images, y)
+    mlp, flat = mlp_like(clf, X[0].size), X.reshape(len(X), -1)
+    contestants["MLP"] = lambda: mlp.partial_fit(flat, y, classes=range(10))
+    return rates(contestants, n_images, n_threads, repeats)
+
+
+def predicting(name, n_threads, repeats):
+    """Return the medians of predicting, as images a second."""
+    import torch
+
+    image_shape, layers, _, n_images = NETS[name]
+    X, y = random_data(image_shape, n_images)
+    clf = classifier(layers, n_threads).partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
+    contestants = {"skcnn": lambda: clf.predict(X)}
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        module = torch_module(layers, image_shape)
+        copy_weights(clf, module)
+        _, predict, _ = torch_loop(module, X, y, memory_format)
+        contestants[f"torch {memory_format}"] = predict
+    images = np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+    net = skorch_like(module).initialize()
+    contestants["skorch"] = lambda: net.predict(images)
+    session = onnx_session(module, image_shape, n_threads)
+    for batch in (64, 128, 500):
+        contestants[f"onnx {batch}"] = lambda batch=batch: [
+            session.run(None, {"x": images[i : i + batch]})[0].argmax(1)
+            for i in range(0, n_images, batch)
+        ]
+    mlp, flat = mlp_like(clf, X[0].size), X.reshape(len(X), -1)
+    mlp.fit(flat[:BATCH], y[:BATCH])
+    contestants["MLP"] = lambda: mlp.predict(flat)
+    return rates(contestants, n_images, n_threads, repeats)
+
+
+def rates(contestants, n_images, n_threads, repeats):
+    """Return images a second by contestant, of torch and ONNX Runtime the better variant."""
+    import torch
+
+    torch.set_num_threads(n_threads)
+    with threadpool_limits(n_threads, user_api="blas"):
+        seconds = in_turn(contestants, repeats)
+    best = {}
+    for name, value in seconds.items():
+        family = name.split()[0]
+        best[family] = max(best.get(family, 0), n_images / value)
+    return best
+
+
+def onnx_session(module, image_shape, n_threads):
+    """Return an ONNX Runtime session of the torch module's network and weights."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+    from torch import nn
+
+    nodes, weights, last = [], [], "x"
+
+    def add(op, *arrays, **attributes):
+        nonlocal last
+        names = []
+        for array in arrays:
+            names.append(f"w{len(weights)}")
+            weights.append(numpy_helper.from_array(array.detach().numpy().copy(), names[-1]))
+        nodes.append(helper.make_node(op, [last, *names], [f"y{len(nodes)}"], **attributes))
+        last = f"y{len(nodes) - 1}"
+
+    for m in module:
+        if isinstance(m, nn.Conv2d):
+            add("Conv", m.weight.contiguous(), m.bias, pads=[*m.padding, *m.padding])
+        elif isinstance(m, nn.Linear):
+            add("Gemm", m.weight, m.bias, transB=1)
+        elif isinstance(m, nn.MaxPool2d | nn.AvgPool2d):
+            op = "MaxPool" if isinstance(m, nn.MaxPool2d) else "AveragePool"
+            add(op, kernel_shape=[m.kernel_size] * 2, strides=[m.kernel_size] * 2)
+        elif isinstance(m, nn.AdaptiveAvgPool2d):
+            add("GlobalAveragePool")
+        else:
+            add({nn.ReLU: "Relu", nn.Tanh: "Tanh", nn.Flatten: "Flatten"}[type(m)])
+    rows, columns, channels = image_shape
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, channels, rows, columns])
+    y = helper.make_tensor_value_info(last, TensorProto.FLOAT, [None, 10])
+    model = helper.make_model(
+        helper.make_graph(nodes, "net", [x], [y], weights),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = n_threads
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def sgemm_rate():
+    """Return the GFLOP/s of one thread of sgemm on 1024 by 1024 matrices."""
+    a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
+    out = np.empty_like(a)
+    with threadpool_limits(1, user_api="blas"):
+        seconds = in_turn({"sgemm": lambda: np.matmul(a, a, out=out)}, 15)["sgemm"]
+    return 2 * 1024**3 / seconds / 1e9
+
+
+def multiply_adds(name):
+    """Return the multiply-adds of one image forward, all and those of the first layer."""
+    image_shape, layers, _, _ = NETS[name]
+    counts, shape = [], image_shape
+    for layer in layers:
+        weights = layer.weight_shapes(shape)
+        shape = layer.output_shape(shape)
+        if weights:
+            per_output = int(np.prod(weights["coef"])) // shape[2]
+            counts.append(per_output * int(np.prod(shape)))
+    counts.append(int(np.prod(shape)) * 10)
+    return sum(counts), counts[0]
+
+
+def bare_loop(repeats, n_images=12800):
+    """Return the share of `fit` that is not the bare loop over batches of the small network."""
+    image_shape, layers, _, _ = NETS["small"]
+    X, y = random_data(image_shape, n_images)
+    X = X.reshape(n_images, -1)
+    clf = classifier(layers, max_iter=1).fit(X, y)
+    targets = clf._encode_targets(y, n_images, clf.classes_)
+    task = clf._task(X, targets, np.ones(n_images, np.float32), vars(clf))
+
+    def loop():
+        from skcnn._engine.threads import Team
+
+        with Team(1) as team:
+            shards = Shards(clf._network, clf._progress.weights, team)
+            for start in range(0, n_images, BATCH):
+                train_step(task, clf._progress, shards, np.arange(start, start + BATCH))
+
+    seconds = in_turn({"fit": lambda: clf.fit(X, y), "loop": loop}, repeats)
+    return seconds["fit"] / seconds["loop"] - 1
+
+
+def digits_beside_mlp(repeats):
+    """Return seconds of 20 epochs on digits: our small network, MLPClassifier(100)."""
+    X, y = load_digits(return_X_y=True)
+    ours = CNNClassifier((Conv(8), MaxPool()), max_iter=20, n_iter_no_change=20)
+    mlp = MLPClassifier(100, max_iter=20, n_iter_no_change=20)
+    return in_turn({"skcnn": lambda: ours.fit(X, y), "MLP": lambda: mlp.fit(X, y)}, repeats)
+
+
+def single_image(repeats=500):
+    """Return the median microseconds of `predict_proba` of one image by the small network."""
+    image_shape, layers, _, _ = NETS["small"]
+    X, y = random_data(image_shape, BATCH)
+    clf = classifier(layers, max_iter=1).fit(X, y)
+    return in_turn({"one": lambda: clf.predict_proba(X[:1])}, repeats)["one"] * 1e6
+
+
+def table(title, rows, peers):
+    """Print a Markdown table of rates and ratios."""
+    print(f"\n## {title}, images a second\n")
+    print(
+        "| net | threads | skcnn | "
+        + " | ".join(peers)
+        + " | "
+        + " | ".join(f"to {p}" for p in peers)
+        + " |"
+    )
+    print("|---|" + "---|" * (2 + 2 * len(peers)))
+    for name, n_threads, rate in rows:
+        ratios = " | ".join(f"{rate['skcnn'] / rate[peer]:.2f}" for peer in peers)
+        values = " | ".join(f"{rate[peer]:,.0f}" for peer in peers)
+        print(f"| {name} | {n_threads} | {rate['skcnn']:,.0f} | {values} | {ratios} |", flush=True)
+    for peer in peers:
+        mean = np.exp(np.mean([np.log(r["skcnn"] / r[peer]) for _, _, r in rows]))
+        least = min(r["skcnn"] / r[peer] for _, _, r in rows)
+        print(f"\nTo {peer}: geometric mean {mean:.2f}, least {least:.2f}.")
+
+
+def main():
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    kernels = {
+        lib["architecture"] for lib in threadpool_info() if lib["internal_api"] == "openblas"
+    }
+    peak = sgemm_rate()
+    print(f"# Speed, {date.today()}\n\n{platform.processor() or platform.machine()}, ", end="")
+    print(f"NumPy {np.__version__}, OpenBLAS kernels {', '.join(sorted(kernels))}, ", end="")
+    print(
+        f"sgemm {peak:.0f} GFLOP/s on one thread; batch {BATCH}, float32, Adam; medians of ", end=""
+    )
+    print(f"{arguments.repeats} runs in turn.")
+    for name in arguments.nets:
+        print(
+            f"\nLargest difference of 20 losses from torch's, {name}: {check_same_work(name):.1e}"
+        )
+    cells = [(name, n) for name in arguments.nets for n in arguments.threads]
+    trained = [(name, n, training(name, n, arguments.repeats)) for name, n in cells]
+    table("Training", trained, ["torch", "skorch", "MLP"])
+    predicted = [(name, n, predicting(name, n, arguments.repeats)) for name, n in cells]
+    table("Predicting", predicted, ["torch", "onnx", "skorch", "MLP"])
+    print("\n## Against the roof of sgemm, and overheads\n")
+    for name, n, rate in trained:
+        if n == 1:
+            forward, first = multiply_adds(name)
+            share = rate["skcnn"] * 2 * (3 * forward - first) / 1e9 / peak
+            print(f"- {name}: training at {share:.0%} of its roof")
+    print(f"- `fit` over the bare loop, small, 12,800 images: {bare_loop(arguments.repeats):+.1%}")
+    seconds = digits_beside_mlp(arguments.repeats)
+    print(f"- digits, 20 epochs: small {seconds['skcnn']:.2f} s, MLP(100) {seconds['MLP']:.2f} s")
+    print(f"- one image through `predict_proba` of small: {single_image():.0f} us")
+
+
+if __name__ == "__main__":
+    main()
