@@ -94,10 +94,10 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
         """Check, train on copies, and keep the result only once all has gone well."""
         check_layers(self.layers)
         _images.check_image_shape(self.image_shape)
-        flat, told = _images.check_images(X, self)
-        if not first:
-            _images.check_same_shape(told, self.image_shape_)
-            _images.check_features(self, X, flat, reset=False)
+        if first:
+            flat, told = _images.check_images(X, self)
+        else:
+            flat, told = _images.check_images_as_fitted(X, self), None
         targets = self._encode_targets(y, len(flat), classes if first else self.classes_)
         weights = self._check_weights(sample_weight, flat)
         if first:
@@ -107,7 +107,8 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             start |= {name: getattr(self, name) for name in ("_center", "_scale", "image_shape_")}
             self._check_same_network(start["_network"])
         self._run(self._task(flat, targets, weights, start), start["_progress"], max_iter)
-        _images.check_features(self, X, flat, reset=first)
+        if first:
+            _images.check_features(self, X, flat, reset=True)
         for name, value in (targets.attributes | start).items():
             setattr(self, name, value)
         return self
@@ -193,9 +194,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
     def _outputs(self, X):
         """Return the network's raw outputs, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        flat, told = _images.check_images(X, self)
-        _images.check_same_shape(told, self.image_shape_)
-        _images.check_features(self, X, flat, reset=False)
+        flat = _images.check_images_as_fitted(X, self)
         progress = self._progress
         images = _images.Images(
             flat, self.image_shape_, self._center, self._scale, progress.weights.dtype

@@ -74,35 +74,49 @@ def check_image_shape(image_shape):
         )
 
 
-def check_images(X, estimator, y=None):
+def check_images(X, estimator):
     """Return X as a checked 2-D array, of any real dtype, and the image shape that X tells."""
     flat, told = flatten_images(X)
+    return _check_flat(flat, estimator), told
+
+
+def check_images_as_fitted(X, estimator):
+    """Return X as a checked 2-D array, and raise an error unless it is like the X of fit."""
+    flat, told = flatten_images(X)
+    is_table = told is None and len(getattr(flat, "shape", ())) == 2
+    if is_table:
+        check_features(estimator, X, flat, reset=False)  # an error of names before one of values
+    checked = _check_flat(flat, estimator)
+    if told not in (None, estimator.image_shape_):
+        raise ValueError(
+            f"X must hold images of shape {estimator.image_shape_}, as in fit. Got {told} instead."
+        )
+    if not is_table:
+        check_features(estimator, checked, checked, reset=False)
+    return checked
+
+
+def _check_flat(flat, estimator):
+    """Return a 2-D array that is finite and real."""
     flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name="X")
     if flat.dtype.kind not in "fiub":
         raise ValueError(f"X must be an array of real numbers. Got dtype {flat.dtype} instead.")
-    return flat, told
-
-
-def check_same_shape(told, image_shape):
-    """Raise a `ValueError` if n-D input has images of another shape than in fit."""
-    if told is not None and told != image_shape:
-        raise ValueError(
-            f"X must hold images of shape {image_shape}, as in fit. Got {told} instead."
-        )
+    return flat
 
 
 def check_features(estimator, X, flat, *, reset):
     """Check, or with `reset` keep, the names and the number of features."""
-    plain = isinstance(X, np.ndarray) and not hasattr(estimator, "feature_names_in_")
-    if not reset and plain and flat.shape[1] == estimator.n_features_in_:
-        return  # a single image's prediction would spend a fifth of its time on the checks below
+    nameless = isinstance(X, np.ndarray) and not hasattr(estimator, "feature_names_in_")
+    if not reset and nameless and flat.shape[1] == estimator.n_features_in_:
+        return  # the checks below would take a fifth of a single image's prediction
     named = X if len(getattr(X, "shape", ())) == 2 else flat
     validate_data(estimator, named, skip_check_array=True, reset=reset)
 
 
 def float_type(dtype):
     """Return the float type to compute in: X's own, float32 for all that is not float."""
-    return np.dtype(dtype) if dtype in (np.float32, np.float64) else np.dtype(np.float32)
+    is_double = dtype.kind == "f" and dtype.itemsize >= 8
+    return np.dtype(np.float64 if is_double else np.float32)
 
 
 class Images:

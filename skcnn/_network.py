@@ -39,6 +39,7 @@ class Network:
         return self.shapes[-1]
 
     def _place_weights(self):
+        """Give each array of weights its slice of the vector."""
         shapes = [
             layer.weight_shapes(s) for layer, s in zip(self.steps, self.input_shapes, strict=False)
         ]
@@ -78,10 +79,10 @@ class Network:
 
     def public_weights(self, vector):
         """Return ``(coefs, intercepts)``: lists of views, in the order users see."""
-        learned = [(s, v) for s, v in zip(self.steps, self.views(vector), strict=True) if v]
+        learned = list(zip(self.steps, self.views(vector), strict=True))
         return (
-            [step.public_coef(views["coef"]) for step, views in learned],
-            [views["intercept"] for _, views in learned],
+            [step.public_coef(views["coef"]) for step, views in learned if "coef" in views],
+            [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
     def works(self, n_images, dtype):
@@ -120,6 +121,11 @@ def check_layers(layers):
 def _fit_layer(layer, input_shape, index):
     """Return the layer's output shape; an error names the layer."""
     try:
+        unknown = set(layer.weight_shapes(input_shape)) - {"coef", "intercept"}
+        if unknown:
+            raise ValueError(
+                f"weight_shapes must name weights 'coef' or 'intercept'. Got {unknown} instead."
+            )
         return layer.output_shape(input_shape)
     except ValueError as error:
         raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None

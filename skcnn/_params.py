@@ -48,11 +48,22 @@ class LayerParamsMixin:
         """
         nested = {name: params[name] for name in params if name.startswith("layers__")}
         plain = {name: value for name, value in params.items() if name not in nested}
-        unknown = set(plain) - set(self.get_params(deep=True))
-        if nested and not unknown:
+        for name in plain:
+            self._check_name(name)
+        if nested:
             layers = plain.get("layers", self.layers)
             plain["layers"] = _with_params(layers, nested, type(self).__name__)
         return super().set_params(**plain)
+
+    def _check_name(self, name):
+        """Raise a `ValueError`, before anything is set, if there is no such parameter."""
+        valid = self._get_param_names()
+        name = name.partition("__")[0]
+        if name not in valid:
+            raise ValueError(
+                f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+                f"Valid parameters are: {valid!r}."
+            )
 
 
 def _with_params(layers, nested, owner):

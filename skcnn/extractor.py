@@ -15,6 +15,7 @@ from skcnn._network import Network, check_layers
 from skcnn._training import predict_outputs
 from skcnn.filters import fixed_bank, given_bank
 from skcnn.layers import AvgPool, Conv, MaxPool
+from skcnn.layers.conv import check_pair
 
 POOLS = {"max": MaxPool, "avg": AvgPool}
 
@@ -175,6 +176,7 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
             Unchanged if an error is raised.
         """
         _images.check_image_shape(self.image_shape)
+        check_pair("kernel_size", self.kernel_size, 1)
         flat, told = _images.check_images(X, self)
         image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
         filters, names = self._bank(image_shape[2])
@@ -234,9 +236,7 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
             In X's float type, float32 if X is not float.
         """
         check_is_fitted(self)
-        flat, told = _images.check_images(X, self)
-        _images.check_same_shape(told, self.image_shape_)
-        _images.check_features(self, X, flat, reset=False)
+        flat = _images.check_images_as_fitted(X, self)
         dtype = _images.float_type(flat.dtype)
         channels = self.image_shape_[2]
         images = _images.Images(

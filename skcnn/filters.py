@@ -107,7 +107,7 @@ def given_bank(filters):
             2-D arrays
     """
     try:
-        bank = np.asarray(filters, dtype=float)
+        bank = np.array(filters, dtype=float)  # a copy: changes to the argument must not count
     except (ValueError, TypeError):
         raise ValueError(
             "filters must be an array of shape (n, rows, columns) or (n, rows, columns, channels), "

@@ -36,6 +36,12 @@ class Axis(NamedTuple):
         """Whether each tap sees the axis as it is, so that nothing needs to be copied."""
         return self.size == 1 and self.stride == 1 and self.before == 0 and self.after == 0
 
+    @property
+    def tiles(self):
+        """Whether the windows cover the axis side by side, each position once."""
+        covered = self.n_out * self.size == self.n_in and self.before == 0
+        return self.stride == self.size and self.dilation == 1 and covered
+
     def taps(self):
         """Return ``(tap, out, in)`` of all taps: where values come from, which outputs they reach."""
         return _taps(self)

@@ -38,7 +38,7 @@ def max_axis_backward(dy, x, y, axis, window, left, dx):
 
     What a tap takes is subtracted from what is left, so the first of equal values takes it all.
     """
-    if window.size == window.stride == 2 and window.n_in == 2 * window.n_out:
+    if window.size == 2 and window.tiles:
         first, second = dx[_at(axis, slice(0, None, 2))], dx[_at(axis, slice(1, None, 2))]
         taken = x[_at(axis, slice(0, None, 2))] >= x[_at(axis, slice(1, None, 2))]
         np.multiply(dy, taken, out=first)
@@ -55,7 +55,7 @@ def max_axis_backward(dy, x, y, axis, window, left, dx):
 
 def sum_axis_backward(dy, axis, window, dx):
     """Write to `dx` the gradient of window sums along one axis."""
-    if window.size == window.stride and window.n_in == window.n_out * window.size:
+    if window.tiles:
         for _, reached, source in window.taps():
             dx[_at(axis, source)] = dy[_at(axis, reached)]
         return
