@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
 )
 
 from skcnn._cnn import BaseCNN, Targets
-from skcnn.layers import Conv, Dense, MaxPool
+from skcnn.layers import Conv, MaxPool
 from skcnn.losses import BinaryCrossEntropy, CategoricalCrossEntropy
 
 
@@ -26,7 +26,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     Parameters
     ----------
     layers : tuple of Layer, \
-            default=(Conv(16), Conv(32), MaxPool(), Conv(32), MaxPool(), Dense(64))
+            default=(Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
         The hidden layers. The output layer follows from y and is never written. Parameters of
         layers are set by ``layers__0__filters``, whole layers by ``layers__1``.
 
@@ -152,12 +152,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     """
 
     _default_layers: ClassVar = (
-        Conv(16),
+        Conv(32),
         Conv(32),
         MaxPool(),
-        Conv(32),
+        Conv(64),
         MaxPool(),
-        Dense(64),
     )
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block
-from skcnn._engine.geometry import Axis, plan_axes
+from skcnn._engine.geometry import Axis, plan_axes, taps_within
 
 
 class ConvPlan(NamedTuple):
@@ -233,14 +233,8 @@ def _scatter_windows(plan, dz, coef, scratch, dx):
         part = scratch[: rows.stop - rows.start]
         np.matmul(weights, flat[rows], out=part.reshape(len(part), -1, flat.shape[2]))
         pieces = part.reshape(len(part), taps, kernel_columns, *part.shape[2:])
-        for row_tap, reached, source in plan.rows.taps():
-            first, last = max(reached.start, rows.start), min(reached.stop, rows.stop)
-            if first >= last:
-                continue
-            start = source.start + (first - reached.start) * plan.rows.stride
-            stop = start + (last - first - 1) * plan.rows.stride + 1
-            target = dx[start : stop : plan.rows.stride]
-            piece = pieces[first - rows.start : last - rows.start, row_tap]
+        for row_tap, reached, source in taps_within(plan.rows, rows):
+            target, piece = dx[source], pieces[reached, row_tap]
             for tap, columns, origin in plan.columns.taps():
                 target[:, :, origin] += piece[:, tap, :, columns]
 

@@ -62,6 +62,17 @@ def _taps(axis):
     return list(axis._each_tap())
 
 
+def taps_within(axis, part):
+    """Yield ``(tap, out, in)`` of the taps that reach the outputs `part`; `out` starts at 0 there."""
+    for tap, reached, source in axis.taps():
+        first, last = max(reached.start, part.start), min(reached.stop, part.stop)
+        if first < last:
+            start = source.start + (first - reached.start) * axis.stride
+            stop = start + (last - first - 1) * axis.stride + 1
+            out = slice(first - part.start, last - part.start)
+            yield tap, out, slice(start, stop, axis.stride)
+
+
 def pair(value):
     """Return ``(rows, columns)`` from an int or a pair."""
     return tuple(value) if isinstance(value, tuple | list) else (value, value)

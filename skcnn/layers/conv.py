@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
-from skcnn._engine import convolution, epilogue, winograd
+from skcnn._engine import convolution, depthwise, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS, backward_in_blocks
 from skcnn._engine.geometry import pair
 from skcnn.layers.activation import ACTIVATION_OPTIONS
@@ -120,7 +120,8 @@ class Conv(Layer):
         plan = self.plan(input_shape)
         rows, columns, filters = self.output_shape(input_shape)
         shapes = kernel_shapes(plan, n_images)
-        border = 0 if winograd.pays(plan) else plan.rows.size - 1
+        bordered = not (winograd.pays(plan) or depthwise.applies(plan))
+        border = plan.rows.size - 1 if bordered else 0
         return shapes | {
             "y": (rows, filters, columns, n_images),
             "dz": (rows + 2 * border, filters, columns, n_images),
@@ -155,6 +156,10 @@ class Conv(Layer):
             sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
             winograd.forward(plan, x, weights["coef"], work, sink)
             return work["y"]
+        if depthwise.applies(plan):
+            sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
+            depthwise.forward(plan, x, weights["coef"], work["scratch"], sink)
+            return work["y"]
         for channels, filters in self._groups(plan):
             y, coef = work["y"][:, filters], weights["coef"][filters]
             sink = epilogue.PlainSink(y, weights["intercept"][filters], activate)
@@ -173,6 +178,9 @@ class Conv(Layer):
         if winograd.pays(plan):
             winograd.backward(plan, x, coef, epilogue.PlainSource(inner), work, dcoef, dx)
             return dx
+        if depthwise.applies(plan):
+            depthwise.backward(plan, x, coef, inner, work["scratch"], dcoef, dx)
+            return dx
         for channels, filters in self._groups(plan):
             source = epilogue.PlainSource(inner[:, filters])
             convolution.backward_weights(plan, x[:, channels], source, work, dcoef[filters])
@@ -188,6 +196,8 @@ def kernel_shapes(plan, n_images):
     """Return the shapes of the scratch arrays that the kernel for `plan` needs."""
     if winograd.pays(plan):
         return winograd.buffer_shapes(plan, n_images)
+    if depthwise.applies(plan):
+        return {"scratch": depthwise.scratch_shape(plan, n_images)}
     return {
         "wide": plan.wide_shape(n_images),
         "products": (plan.block_rows(n_images), plan.kernel_volume, plan.filters),
