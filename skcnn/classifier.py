@@ -287,11 +287,10 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
             In the order of `classes_`.
         """
         logits = self._outputs(X)
-        values = self._loss.probabilities(np.ascontiguousarray(logits.T)).T
-        return values if len(self.classes_) > 2 else np.hstack([1 - values, values])
+        return np.ascontiguousarray(self._loss.probabilities(logits.T.copy()).T)
 
     def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`.
+        """Return the logarithm of `predict_proba`, finite where a probability rounds to 0.
 
         Parameters
         ----------
@@ -302,7 +301,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
         """
-        return np.log(self.predict_proba(X))
+        logits = self._outputs(X)
+        return np.ascontiguousarray(self._loss.log_probabilities(logits.T).T)
 
     def predict(self, X):
         """Return the most probable label of each image.

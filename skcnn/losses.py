@@ -14,6 +14,12 @@ def softmax(logits):
     return logits
 
 
+def log_softmax(logits):
+    """Return the logarithm of the softmax of each column."""
+    shifted = logits - logits.max(axis=0)
+    return shifted - np.log(np.exp(shifted).sum(axis=0))
+
+
 def logistic(logits):
     """Write the logistic function over `logits`, and return it."""
     logits *= 0.5
@@ -27,7 +33,14 @@ class CategoricalCrossEntropy:
     """Cross-entropy of the softmax of the logits against class codes."""
 
     output = "softmax"
-    probabilities = staticmethod(softmax)
+
+    def probabilities(self, logits):
+        """Return the probability of each class, a class a row."""
+        return softmax(logits)
+
+    def log_probabilities(self, logits):
+        """Return the logarithm of the probability of each class, a class a row."""
+        return log_softmax(logits)
 
     def gradient(self, logits, codes, weights):
         """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
@@ -47,7 +60,14 @@ class BinaryCrossEntropy:
     """Cross-entropy of one logistic unit against class codes 0 and 1."""
 
     output = "logistic"
-    probabilities = staticmethod(logistic)
+
+    def probabilities(self, logits):
+        """Return the probability of each class, a class a row."""
+        return logistic(np.vstack([-logits, logits]))
+
+    def log_probabilities(self, logits):
+        """Return the logarithm of the probability of each class, a class a row."""
+        return -np.logaddexp(0, np.vstack([logits, -logits]))
 
     def gradient(self, logits, codes, weights):
         """Return the sum of weighted losses and write the gradient of that sum over `logits`."""

@@ -1,0 +1,132 @@
+"""References in plain loops and SciPy, and the little that runs one layer alone.
+
+Images here are channels-last, (images, rows, columns, channels), as users have them.
+"""
+
+import numpy as np
+from scipy.signal import correlate
+from scipy.special import expit
+
+from skcnn.layers.base import Work
+
+ACTIVATE = {
+    "identity": lambda z: z,
+    "relu": lambda z: np.where(z > 0, z, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "logistic": expit,
+    "tanh": np.tanh,
+}
+
+
+def pair(value):
+    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def paddings(padding, spans):
+    """Return ((top, bottom), (left, right)) for windows that span so many pixels."""
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding == "same":
+        return tuple(((span - 1) // 2, span - 1 - (span - 1) // 2) for span in spans)
+    return tuple((p, p) for p in pair(padding))
+
+
+def conv(
+    images,
+    filters,
+    intercept=0.0,
+    stride=1,
+    padding="same",
+    dilation=1,
+    groups=1,
+    activation="relu",
+):
+    """Convolve by SciPy, one image and one filter at a time."""
+    (rows, columns), (down, right) = filters.shape[1:3], pair(dilation)
+    spread = np.zeros(
+        (len(filters), down * (rows - 1) + 1, right * (columns - 1) + 1, filters.shape[3])
+    )
+    spread[:, ::down, ::right] = filters
+    padded = np.pad(images, ((0, 0), *paddings(padding, spread.shape[1:3]), (0, 0)))
+    step_down, step_right = pair(stride)
+    per_group, seen = len(filters) // groups, images.shape[3] // groups
+    maps = []
+    for f, filter_ in enumerate(spread):
+        first = f // per_group * seen
+        maps.append(
+            [
+                correlate(image[..., first : first + seen], filter_, "valid", "direct")[..., 0]
+                for image in padded
+            ]
+        )
+    z = np.moveaxis(np.array(maps), 0, -1)[:, ::step_down, ::step_right] + intercept
+    return ACTIVATE[activation](z)
+
+
+def windows(image_shape, size, stride, padding):
+    """Yield (row, column, rows covered, columns covered) of the windows of a pooling."""
+    stride = pair(size if stride is None else stride)
+    size = tuple(min(k, n) for k, n in zip(pair(size), image_shape, strict=False))
+    if not isinstance(padding, str):
+        padding = tuple(min(p, k - 1) for p, k in zip(pair(padding), size, strict=True))
+    pads = paddings(padding, size)
+    spans = []
+    for n, k, s, (before, after) in zip(image_shape, size, stride, pads, strict=False):
+        starts = range(-before, n + after - k + 1, s)
+        spans.append([range(max(a, 0), min(a + k, n)) for a in starts])
+    for i, rows in enumerate(spans[0]):
+        for j, columns in enumerate(spans[1]):
+            yield i, j, rows, columns
+
+
+def pool(images, size=2, stride=None, padding="valid", reduce=np.max):
+    """Pool window by window."""
+    places = list(windows(images.shape[1:3], size, stride, padding))
+    n_rows, n_columns = places[-1][0] + 1, places[-1][1] + 1
+    y = np.empty((len(images), n_rows, n_columns, images.shape[3]))
+    for i, j, rows, columns in places:
+        part = images[:, rows.start : rows.stop, columns.start : columns.stop]
+        y[:, i, j] = reduce(part, axis=(1, 2))
+    return y
+
+
+def flatten(images):
+    """Flatten filter by filter, as a dense layer reads a map."""
+    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+
+
+def to_maps(images):
+    """Return images in the layout of the layers: (rows, channels, columns, images)."""
+    return np.ascontiguousarray(images.transpose(1, 3, 2, 0))
+
+
+def to_images(maps):
+    return maps.transpose(3, 0, 2, 1)
+
+
+class Run:
+    """One layer with weights and buffers of its own, on a batch of images in its layout."""
+
+    def __init__(self, layer, x, weights=None, needs_dx=True):
+        rows, channels, columns, n_images = x.shape
+        self.layer = layer
+        self.shape = (rows, columns, channels)
+        self.work = Work(layer, self.shape, n_images, x.dtype, needs_dx=needs_dx)
+        self.weights = {} if weights is None else weights
+        self.weights = {name: w.astype(x.dtype) for name, w in self.weights.items()}
+        self.grads = {name: np.full_like(w, np.nan) for name, w in self.weights.items()}
+
+    def forward(self, x):
+        return self.layer.forward(x.copy(), self.weights, self.work).copy()
+
+    def backward(self, dy):
+        """Return the gradient of the input; those of the weights are in `grads`."""
+        dx = self.layer.backward(dy.copy(), self.weights, self.grads, self.work)
+        return None if dx is None else dx.copy()
+
+
+def run(layer, x, dy=None, weights=None, needs_dx=True):
+    """Return (y, dx, grads) of a forward and a backward pass."""
+    one = Run(layer, x, weights, needs_dx)
+    y = one.forward(x)
+    return y, one.backward(np.ones_like(y) if dy is None else dy), one.grads
