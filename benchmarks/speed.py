@@ -42,8 +42,8 @@ def in_turn(contestants, repeats):
 
 def classifier(layers, n_jobs=1, **params):
     """Return a classifier that does what the torch loop does."""
-    settings = dict(alpha=0, standardize=False, batch_size=BATCH, n_jobs=n_jobs, random_state=0)
-    return CNNClassifier(layers, **(settings | params))
+    same = {"alpha": 0, "standardize": False, "batch_size": BATCH, "random_state": 0}
+    return CNNClassifier(layers, n_jobs=n_jobs, **same, **params)
 
 
 def torch_loop(module, X, y, memory_format):
