@@ -263,7 +263,7 @@ def bare_loop(repeats, n_images=12800):
     task = clf._task(X, targets, np.ones(n_images, np.float32), vars(clf))
 
     def loop():
-        from skcnn._engine.threads import Team
+        from skcnn._engine.team import Team
 
         with Team(1) as team:
             shards = Shards(clf._network, clf._progress.weights, team)

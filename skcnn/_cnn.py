@@ -15,7 +15,6 @@ from sklearn.utils.validation import (
 )
 
 from skcnn import _images
-from skcnn._engine.threads import Team
 from skcnn._network import Network, check_layers
 from skcnn._params import LayerParamsMixin
 from skcnn._training import Progress, Task, predict_outputs, train
@@ -180,16 +179,15 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
 
     def _run(self, task, progress, max_iter):
         """Train."""
-        with Team(self.n_jobs) as team:
-            train(
-                task,
-                progress,
-                team,
-                max_iter=max_iter,
-                tol=self.tol,
-                n_iter_no_change=self.n_iter_no_change,
-                verbose=self.verbose,
-            )
+        train(
+            task,
+            progress,
+            self.n_jobs,
+            max_iter=max_iter,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=self.verbose,
+        )
 
     def _outputs(self, X):
         """Return the network's raw outputs, shape (n_samples, n_outputs)."""
@@ -199,8 +197,7 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
         images = _images.Images(
             flat, self.image_shape_, self._center, self._scale, progress.weights.dtype
         )
-        with Team(self.n_jobs) as team:
-            outputs = predict_outputs(self._network, progress.weights, images, team)
+        outputs = predict_outputs(self._network, progress.weights, images, self.n_jobs)
         return outputs.reshape(len(flat), -1)
 
     @property

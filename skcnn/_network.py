@@ -56,6 +56,15 @@ class Network:
         self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
 
     @property
+    def flops(self):
+        """About how many floating-point operations an image takes forward."""
+        return sum(
+            2 * int(np.prod(place["coef"][1])) * shape[0] * shape[1]
+            for place, shape in zip(self.places, self.input_shapes[1:], strict=True)
+            if "coef" in place
+        )
+
+    @property
     def images_per_shard(self):
         """How many images go through the network together."""
         return images_per_shard(max(int(np.prod(shape)) for shape in self.input_shapes))

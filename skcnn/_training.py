@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skcnn._engine.blocks import even_slices, shard_slices
+from skcnn._engine.team import Team
 
 
 @dataclass
@@ -37,124 +38,153 @@ class Task:
     shuffle: bool
 
 
-class Shards:
-    """Runs a batch through a network in shards, one thread to a shard.
+class Runner:
+    """Runs shards of images through a network, with buffers for each worker."""
 
-    Each shard writes gradients of its own, which are then added in the order of the shards: sums
-    come out the same for any number of threads.
-    """
-
-    def __init__(self, network, weights, team):
+    def __init__(self, network, weights, images):
         self.network = network
-        self.team = team
-        self.dtype = weights.dtype
+        self.images = images
         self.weights = network.views(weights)
-        self._works = [{} for _ in range(team.n_workers)]
-        self._grads = []
+        self.dtype = weights.dtype
+        self._works = {}
 
-    def works(self, worker, n_images):
-        """Return a worker's buffers for shards of `n_images`."""
-        own = self._works[worker]
-        if n_images not in own:
-            own[n_images] = self.network.works(n_images, self.dtype)
-        return own[n_images]
-
-    def output(self, images, index, worker):
-        """Return the network's output for some images, shape (outputs, images)."""
-        maps = images.maps(index)
-        works = self.works(worker, maps.shape[3])
+    def output(self, index, worker):
+        """Return the network's output for some images, and the buffers that it was made in."""
+        maps = self.images.maps(index)
+        key = worker, maps.shape[3]
+        if key not in self._works:
+            self._works[key] = self.network.works(maps.shape[3], self.dtype)
+        works = self._works[key]
         return self.network.forward(maps, self.weights, works), works
 
-    def gradient(self, task, batch):
-        """Return ``(sum of losses, gradient of the sum over the weights)`` for a batch."""
-        shards = shard_slices(len(batch), self.network.images_per_shard)
-        while len(self._grads) < len(shards):
-            vector = np.empty(self.network.n_weights, self.dtype)
-            self._grads.append((vector, self.network.views(vector)))
 
-        def run(number, worker):
-            index = batch[shards[number]]
-            y, works = self.output(task.images, index, worker)
-            logits = y.reshape(-1, len(index))
-            loss = task.loss.gradient(logits, task.targets[index], task.sample_weight[index])
-            self.network.backward(y, self.weights, self._grads[number][1], works)
-            return loss
+class Trainer:
+    """Computes gradients of batches, shard by shard.
 
-        losses = self.team.map(run, range(len(shards)))
-        total = self._grads[0][0]
-        for vector, _ in self._grads[1 : len(shards)]:
+    Each shard writes gradients of its own, which are then added in the order of the shards: sums
+    come out the same for any number of workers. `weights` is what they all see.
+    """
+
+    def __init__(self, task, weights, team):
+        self.task = task
+        self.team = team
+        network = task.network
+        self.weights = team.empty(weights.shape, weights.dtype)
+        self.weights[...] = weights
+        self.order = team.empty(len(task.images), np.intp)
+        self._batch = team.empty(2, np.intp)
+        n_shards = len(self._shards(task.batch_size))
+        self._grads = team.empty((n_shards, network.n_weights), weights.dtype)
+        self._views = [network.views(vector) for vector in self._grads]
+        self._runner = Runner(network, self.weights, task.images)
+        team.set_work(self._run_shard)
+
+    def _shards(self, n_images):
+        return shard_slices(n_images, self.task.network.images_per_shard)
+
+    def _run_shard(self, number, worker):
+        """Write the gradients of one shard of the batch, and return its sum of losses."""
+        task, (start, stop) = self.task, self._batch
+        shard = self._shards(int(stop - start))[number]
+        index = self.order[start:stop][shard]
+        y, works = self._runner.output(index, worker)
+        logits = y.reshape(-1, len(index))
+        loss = task.loss.gradient(logits, task.targets[index], task.sample_weight[index])
+        task.network.backward(y, self._runner.weights, self._views[number], works)
+        return loss
+
+    def gradient(self, batch):
+        """Return ``(sum of losses, gradient of the sum)`` for the slice `batch` of the order."""
+        self._batch[...] = batch.start, batch.stop
+        n_shards = len(self._shards(batch.stop - batch.start))
+        losses = self.team.run(n_shards)
+        total = self._grads[0]
+        for vector in self._grads[1:n_shards]:
             total += vector
         return sum(losses), total
 
 
-def train(task, progress, team, *, max_iter, tol, n_iter_no_change, verbose):
+def train(task, progress, n_jobs, *, max_iter, tol, n_iter_no_change, verbose):
     """Run up to `max_iter` epochs, updating `progress`."""
-    shards = Shards(task.network, progress.weights, team)
-    for epoch in range(max_iter):
-        loss = run_epoch(task, progress, shards)
-        if not np.isfinite(loss):
-            raise ValueError(
-                f"The loss became non-finite in epoch {epoch + 1}. Lower learning_rate_init "
-                f"(now {task.learning_rate}) or scale the data (standardize=True)."
-            )
-        progress.loss_curve.append(loss)
-        if verbose:
-            print(f"Iteration {len(progress.loss_curve)}, loss = {loss:.8f}")
-        progress.n_no_change = progress.n_no_change + 1 if loss > progress.best_loss - tol else 0
-        progress.best_loss = min(loss, progress.best_loss)
-        if progress.n_no_change > n_iter_no_change:
-            if verbose:
-                print(
-                    f"Training loss did not improve more than tol={tol:f} for "
-                    f"{n_iter_no_change} consecutive epochs. Stopping."
+    flops = 3 * task.network.flops * len(task.images) * max_iter
+    with Team(n_jobs, flops) as team:
+        trainer = Trainer(task, progress.weights, team)
+        for epoch in range(max_iter):
+            loss = run_epoch(task, progress, trainer)
+            if not np.isfinite(loss):
+                raise ValueError(
+                    f"The loss became non-finite in epoch {epoch + 1}. Lower learning_rate_init "
+                    f"(now {task.learning_rate}) or scale the data (standardize=True)."
                 )
-            return
-    if max_iter > 1:
+            progress.loss_curve.append(loss)
+            if verbose:
+                print(f"Iteration {len(progress.loss_curve)}, loss = {loss:.8f}")
+            if _has_converged(progress, loss, tol, n_iter_no_change):
+                break
+        progress.weights = trainer.weights.copy()
+    if progress.n_no_change > n_iter_no_change:
+        if verbose:
+            print(
+                f"Training loss did not improve more than tol={tol:f} for "
+                f"{n_iter_no_change} consecutive epochs. Stopping."
+            )
+    elif max_iter > 1:
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization "
             "hasn't converged yet.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
-def run_epoch(task, progress, shards):
+def _has_converged(progress, loss, tol, n_iter_no_change):
+    """Note the epoch's loss, and return whether it has failed to improve for too long."""
+    progress.n_no_change = progress.n_no_change + 1 if loss > progress.best_loss - tol else 0
+    progress.best_loss = min(loss, progress.best_loss)
+    return progress.n_no_change > n_iter_no_change
+
+
+def run_epoch(task, progress, trainer):
     """Train on each batch once, and return the mean loss."""
     n_images = len(task.images)
     order = np.arange(n_images)
     if task.shuffle:
         progress.random_state.shuffle(order)
+    trainer.order[...] = order
     total = 0.0
     for batch in even_slices(n_images, task.batch_size):
-        total += train_step(task, progress, shards, order[batch])
+        total += train_step(task, progress, trainer, batch)
     progress.n_samples_seen += n_images
     return total / task.sample_weight.sum(dtype=np.float64)
 
 
-def train_step(task, progress, shards, batch):
+def train_step(task, progress, trainer, batch):
     """Update the weights once, and return the batch's sum of losses, penalty included."""
-    total_weight = float(task.sample_weight[batch].sum(dtype=np.float64))
+    total_weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
     if total_weight == 0:
         return 0.0
-    loss, grads = shards.gradient(task, batch)
-    coefs = progress.weights[: task.network.n_coefs]
+    loss, grads = trainer.gradient(batch)
+    coefs = trainer.weights[: task.network.n_coefs]
     if task.alpha:
         loss += 0.5 * task.alpha * float(np.dot(coefs, coefs))
         grads[: len(coefs)] += task.alpha * coefs
     grads /= total_weight
-    progress.optimizer.step(progress.weights, grads, task.learning_rate)
+    progress.optimizer.step(trainer.weights, grads, task.learning_rate)
     return loss
 
 
-def predict_outputs(network, weights, images, team):
+def predict_outputs(network, weights, images, n_jobs):
     """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
-    shards = Shards(network, weights, team)
     rows, columns, channels = network.output_shape
-    outputs = np.empty((len(images), channels, rows, columns), weights.dtype)
+    parts = even_slices(len(images), network.images_per_shard)
+    runner = Runner(network, weights, images)
+    with Team(n_jobs, network.flops * len(images)) as team:
+        outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 
-    def run(part, worker):
-        y, _ = shards.output(images, part, worker)
-        outputs[part] = y.transpose(3, 1, 0, 2)
+        def run(number, worker):
+            y, _ = runner.output(parts[number], worker)
+            outputs[parts[number]] = y.transpose(3, 1, 0, 2)
 
-    team.map(run, even_slices(len(images), network.images_per_shard))
+        team.set_work(run)
+        team.run(len(parts))
     return outputs

@@ -10,7 +10,6 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skcnn import _images
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
-from skcnn._engine.threads import Team
 from skcnn._network import Network, check_layers
 from skcnn._training import predict_outputs
 from skcnn.filters import fixed_bank, given_bank
@@ -244,8 +243,7 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         )
         weights = np.zeros(self._network.n_weights, dtype)
         self._network.public_weights(weights)[0][0][...] = self.filters_
-        with Team(self.n_jobs) as team:
-            maps = predict_outputs(self._network, weights, images, team)
+        maps = predict_outputs(self._network, weights, images, self.n_jobs)
         return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
 
     def get_feature_names_out(self, input_features=None):

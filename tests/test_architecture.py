@@ -87,7 +87,7 @@ def test_no_file_is_long(path):
 
 
 def test_the_check_of_floors_sees_what_it_must():
-    assert own("skcnn._engine.threads.Team") == "_engine"
+    assert own("skcnn._engine.team.Team") == "_engine"
     assert own("skcnn.layers.Conv") == "layers"
     assert own("skcnn._images") == "_images"
     assert own("skcnn.CNNClassifier") == own("skcnn") == "__init__"

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 
 # Numbers in a block of a convolution: its widened rows and its output. Measured from 64 to 1024 K in
-# steps of two (Zen 4, 1 MB of L2, 32 of L3, 2026-11): 512 K was within 5% of the best on every net,
-# 128 K up to 60% slower on narrow ones, where each block's calls cost more than cache misses.
-BLOCK_SIZE = 512 * 1024
+# steps of two (Zen 4, 1 MB of L2, 32 of L3, 2026-11): from 512 K on within 5% of the best on every
+# net, 128 K up to 60% slower on narrow ones, where each block's calls cost more than cache misses.
+BLOCK_SIZE = 1024 * 1024
 
 # An elementwise addition in long runs costs as much as this many floating-point operations of a product
 # (measured: 8 G additions a second against 100 GFLOP/s).
@@ -35,6 +35,16 @@ VECTOR_BLOCK = 32 * 1024
 # less than that to make them longer; with 1024 adding an intercept to maps ran twice as fast
 # (NumPy 2.4), and conversions no slower.
 UFUNC_BUFFER = 1024
+
+# Floating-point operations from which on more workers pay. Making a fork and ending it takes some
+# 5 ms, a tenth of the time that one worker needs for FORK_FLOPS at 20 GFLOP/s. Threads, where forks
+# may not be made, only pay for long operations.
+FORK_FLOPS = 1e9
+THREAD_FLOPS = 1e10
+
+# Seconds that a worker looks out for its next order before it sleeps: to wake it takes 25 us each
+# way, half of what a small batch's gradients take.
+SPIN_SECONDS = 500e-6
 
 # Bytes of images converted to float at once while statistics are taken.
 STATISTICS_BYTES = 8 * 1024 * 1024

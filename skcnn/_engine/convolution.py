@@ -106,15 +106,17 @@ def forward(plan, x, coef, wide, sink):
 
 
 def backward_weights(plan, x, source, work, dcoef):
-    """Write to `dcoef` the gradient of the filters, from the blocks of `source`.
+    """Write to `dcoef` the gradient of the filters, from the blocks of `source`, last to first.
 
     ``work["products"]`` holds one product for each row of a block.
     """
     total = work["total"]
     total.fill(0)
-    for rows in plan.blocks(x.shape[3]):
+    blocks = plan.blocks(x.shape[3])
+    for rows in reversed(blocks):
         part = work["products"][: rows.stop - rows.start]
-        windows = _row_windows(plan, x, work["wide"], rows)
+        is_wide = rows is blocks[-1] and plan.groups == 1  # as `forward` has left it
+        windows = _row_windows(plan, x, work["wide"], rows, is_wide)
         for phase, dz in enumerate(source.block(rows)):
             np.matmul(windows[phase], dz.transpose(0, 2, 1), out=part)
             for product in part:
@@ -122,12 +124,13 @@ def backward_weights(plan, x, source, work, dcoef):
     dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 
-def _row_windows(plan, x, wide, rows):
+def _row_windows(plan, x, wide, rows, is_wide=False):
     """Return the windows of the output `rows`; of a 1x1 kernel they are `x` itself."""
     n_rows = rows.stop - rows.start
     if plan.columns.is_whole and plan.rows.is_whole and plan.phases == 1:
         return x[rows].reshape(1, n_rows, plan.channels, -1)
-    _copy_rows(plan, x, rows, wide)
+    if not is_wide:
+        _copy_rows(plan, x, rows, wide)
     phase, row, _, _, _, item = wide.strides
     run = wide.shape[4] * wide.shape[5]
     return overlapping(

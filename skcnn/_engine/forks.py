@@ -1,0 +1,129 @@
+"""Workers that are forks of this process, and arrays that they all see."""
+
+import mmap
+import os
+import pickle
+import select
+import signal
+import struct
+import time
+import warnings
+
+import numpy as np
+
+from skcnn._engine.blocks import SPIN_SECONDS
+
+_ORDER = struct.Struct("qq")  # number of items, number of workers
+_SIZE = struct.Struct("q")  # bytes of a pickled answer
+
+
+def shared_empty(shape, dtype):
+    """Return an array in anonymous memory that forks share; freed with the last view of it."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, int(np.prod(shape))).reshape(shape)
+
+
+class Forks:
+    """Forks of this process, each with a pipe for orders and one for answers.
+
+    A fork sees memory as it was when it was made, and later changes only in shared arrays. It ends
+    when its pipe of orders is closed, also because this process died.
+
+    Parameters
+    ----------
+    work : callable
+        ``work(worker, n_items, n_workers)`` returns what can be pickled.
+    workers : iterable of int
+        The numbers of the forks; worker 0 is this process.
+    """
+
+    def __init__(self, work, workers):
+        self._work = work
+        self._forks = []  # (process id, orders, answers)
+        for worker in workers:
+            self._forks.append(self._fork(worker))
+
+    def _fork(self, worker):
+        orders_in, orders_out = os.pipe()
+        answers_in, answers_out = os.pipe()
+        with warnings.catch_warnings():
+            # other threads exist (those of BLAS, asleep); the fork never needs them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process = os.fork()
+        if process == 0:
+            try:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                os.close(orders_out)
+                os.close(answers_in)
+                for _, orders, answers in self._forks:  # or the siblings would not see them close
+                    os.close(orders)
+                    os.close(answers)
+                self._serve(worker, orders_in, answers_out)
+            finally:
+                os._exit(0)
+        os.close(orders_in)
+        os.close(answers_out)
+        return process, orders_out, answers_in
+
+    def _serve(self, worker, orders, answers):
+        """Carry out orders until there are no more."""
+        while order := _read_soon(orders, _ORDER.size):
+            try:
+                answer = self._work(worker, *_ORDER.unpack(order))
+            except Exception as error:  # handed over, and raised there
+                answer = error
+            data = pickle.dumps(answer)
+            _write(answers, _SIZE.pack(len(data)) + data)
+
+    def run(self, n_items, n_workers):
+        """Return the united answers of `n_workers` workers, this process among them."""
+        active = self._forks[: n_workers - 1]
+        for _, orders, _ in active:
+            os.write(orders, _ORDER.pack(n_items, n_workers))
+        try:
+            results = self._work(0, n_items, n_workers)
+        finally:
+            others = [_read_answer(answers) for _, _, answers in active]
+        for other in others:
+            if isinstance(other, Exception):
+                raise other
+            results |= other
+        return results
+
+    def close(self):
+        """End the forks, and wait for their end."""
+        for _, orders, answers in self._forks:
+            os.close(orders)
+            os.close(answers)
+        for process, _, _ in self._forks:
+            os.waitpid(process, 0)
+        self._forks = []
+
+
+def _write(pipe, data):
+    while data:
+        data = data[os.write(pipe, data) :]
+
+
+def _read_soon(pipe, size):
+    """Return what comes through a pipe; look for it for a while before going to sleep."""
+    poller = select.poll()
+    poller.register(pipe, select.POLLIN)
+    deadline = time.perf_counter() + SPIN_SECONDS
+    while not poller.poll(0) and time.perf_counter() < deadline:
+        pass
+    return os.read(pipe, size)
+
+
+def _read(pipe, size):
+    data = b""
+    while len(data) < size:
+        part = _read_soon(pipe, size - len(data))
+        if not part:
+            raise RuntimeError("A worker process ended unexpectedly; was there too little memory?")
+        data += part
+    return data
+
+
+def _read_answer(answers):
+    return pickle.loads(_read(answers, _SIZE.unpack(_read(answers, _SIZE.size))[0]))
