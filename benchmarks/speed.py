@@ -21,7 +21,9 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier
-from skcnn._training import Shards, train_step
+from skcnn._engine.blocks import even_slices
+from skcnn._engine.team import Team
+from skcnn._training import Trainer, train_step
 from skcnn.layers import Conv, MaxPool
 
 warnings.simplefilter("ignore")
@@ -263,12 +265,11 @@ def bare_loop(repeats, n_images=12800):
     task = clf._task(X, targets, np.ones(n_images, np.float32), vars(clf))
 
     def loop():
-        from skcnn._engine.team import Team
-
         with Team(1) as team:
-            shards = Shards(clf._network, clf._progress.weights, team)
-            for start in range(0, n_images, BATCH):
-                train_step(task, clf._progress, shards, np.arange(start, start + BATCH))
+            trainer = Trainer(task, clf._progress.weights, team)
+            trainer.order[...] = np.arange(n_images)
+            for batch in even_slices(n_images, BATCH):
+                train_step(task, clf._progress, trainer, batch)
 
     seconds = in_turn({"fit": lambda: clf.fit(X, y), "loop": loop}, repeats)
     return seconds["fit"] / seconds["loop"] - 1

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import images_per_shard
 from skcnn.layers import Conv
 from skcnn.layers.base import Work
 from skcnn.layers.conv_pool import ConvPool
@@ -32,7 +31,9 @@ class Network:
         self.input_shapes = [image_shape]
         for layer in self.steps:
             self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
+        self.map_size = max(int(np.prod(shape)) for shape in self.input_shapes)
         self._place_weights()
+        self.flops = self._count_flops()
 
     @property
     def output_shape(self):
@@ -55,19 +56,13 @@ class Network:
         self.n_weights = stop
         self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
 
-    @property
-    def flops(self):
-        """About how many floating-point operations an image takes forward."""
+    def _count_flops(self):
+        """Return about how many floating-point operations an image takes forward."""
         return sum(
             2 * int(np.prod(place["coef"][1])) * shape[0] * shape[1]
             for place, shape in zip(self.places, self.input_shapes[1:], strict=True)
             if "coef" in place
         )
-
-    @property
-    def images_per_shard(self):
-        """How many images go through the network together."""
-        return images_per_shard(max(int(np.prod(shape)) for shape in self.input_shapes))
 
     def views(self, vector):
         """Return for each step a dict of views into `vector`."""
@@ -94,10 +89,10 @@ class Network:
             [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
-    def works(self, n_images, dtype):
+    def works(self, n_images, dtype, learning=True):
         """Return the buffers of each step for shards of `n_images`."""
         return [
-            Work(layer, shape, n_images, dtype, needs_dx=i > self.first_learned)
+            Work(layer, shape, n_images, dtype, i > self.first_learned, learning)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
 

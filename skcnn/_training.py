@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skcnn._engine.blocks import even_slices, shard_slices
+from skcnn._engine.blocks import (
+    even_slices,
+    images_per_shard,
+    shard_slices,
+    uneven_size,
+)
 from skcnn._engine.team import Team
 
 
@@ -41,8 +46,9 @@ class Task:
 class Runner:
     """Runs shards of images through a network, with buffers for each worker."""
 
-    def __init__(self, network, weights, images):
+    def __init__(self, network, weights, images, learning):
         self.network = network
+        self.learning = learning
         self.images = images
         self.weights = network.views(weights)
         self.dtype = weights.dtype
@@ -53,7 +59,7 @@ class Runner:
         maps = self.images.maps(index)
         key = worker, maps.shape[3]
         if key not in self._works:
-            self._works[key] = self.network.works(maps.shape[3], self.dtype)
+            self._works[key] = self.network.works(maps.shape[3], self.dtype, self.learning)
         works = self._works[key]
         return self.network.forward(maps, self.weights, works), works
 
@@ -76,11 +82,11 @@ class Trainer:
         n_shards = len(self._shards(task.batch_size))
         self._grads = team.empty((n_shards, network.n_weights), weights.dtype)
         self._views = [network.views(vector) for vector in self._grads]
-        self._runner = Runner(network, self.weights, task.images)
+        self._runner = Runner(network, self.weights, task.images, learning=True)
         team.set_work(self._run_shard)
 
     def _shards(self, n_images):
-        return shard_slices(n_images, self.task.network.images_per_shard)
+        return shard_slices(n_images, self.task.network.map_size)
 
     def _run_shard(self, number, worker):
         """Write the gradients of one shard of the batch, and return its sum of losses."""
@@ -176,8 +182,8 @@ def train_step(task, progress, trainer, batch):
 def predict_outputs(network, weights, images, n_jobs):
     """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
     rows, columns, channels = network.output_shape
-    parts = even_slices(len(images), network.images_per_shard)
-    runner = Runner(network, weights, images)
+    parts = even_slices(len(images), uneven_size(images_per_shard(network.map_size)))
+    runner = Runner(network, weights, images, learning=False)
     with Team(n_jobs, network.flops * len(images)) as team:
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 

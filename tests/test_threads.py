@@ -1,5 +1,6 @@
-"""Threads: the same bits for any number of them, and BLAS as it was before."""
+"""Workers, forks and threads: the same bits for any number of them, and BLAS as it was before."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -9,6 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn._engine import blocks, team
 from skcnn.layers import AvgPool, Conv, Dense, GlobalMaxPool, Layer, MaxPool
 
 STACKS = {
@@ -16,6 +18,21 @@ STACKS = {
     "wide": (Conv(8, 3), Conv(8, 5, stride=2), AvgPool(), Dense(16)),
     "groups": (Conv(4, 3, padding="valid"), Conv(4, groups=4, dilation=2), GlobalMaxPool()),
 }
+
+
+@pytest.fixture(params=["forks", "threads"], autouse=True)
+def way(request, monkeypatch):
+    """Make small work worth forks, or threads, and small batches worth splitting."""
+    if request.param == "forks" and sys.platform != "linux":
+        pytest.skip("forks are made on Linux only")
+    monkeypatch.setattr(team, "FORK_FLOPS", -1)
+    monkeypatch.setattr(team, "THREAD_FLOPS", -1)
+    monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
+    if request.param == "threads":
+        monkeypatch.setattr(team, "_forks_are_safe", lambda: False)
+    blocks.shard_slices.cache_clear()
+    yield request.param
+    blocks.shard_slices.cache_clear()
 
 
 def data(n=150, dtype=np.float32):

@@ -119,8 +119,7 @@ def backward_weights(plan, x, source, work, dcoef):
         windows = _row_windows(plan, x, work["wide"], rows, is_wide)
         for phase, dz in enumerate(source.block(rows)):
             np.matmul(windows[phase], dz.transpose(0, 2, 1), out=part)
-            for product in part:
-                total += product
+            total += np.add.reduce(part, axis=0)
     dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 

@@ -52,7 +52,7 @@ class PlainSource:
 
 
 class PoolSink:
-    """Pools by the maximum of 2x2, and keeps who was the maximum in `masks`.
+    """Pools by the maximum of 2x2, and keeps who was the maximum in `masks`, unless that is None.
 
     The first of equal values counts as the maximum. Intercept and activation are monotone, so they
     can wait until after the pooling.
@@ -71,24 +71,28 @@ class PoolSink:
     def finish(self, rows, z):
         """Pool the output `rows`."""
         pooled = slice(rows.start // 2, rows.stop // 2)
-        column_mask, row_mask = self.masks
         best = self.pair_maximum[: rows.stop - rows.start]
-        self._pool(*z, column_mask[rows], row_mask[pooled], best, merge_runs(self.y)[pooled])
+        self._pool(*z, best, merge_runs(self.y)[pooled])
+        if self.masks is not None:
+            column_mask, row_mask = self.masks
+            self._compare(*z, best, column_mask[rows], row_mask[pooled])
 
     def finish_tiles(self, i, planes):
         """Pool the tiles of row `i`."""
-        column_mask, row_mask = self.masks
-        out = self.z
-        self._pool(
-            planes[:, 0::2], planes[:, 1::2], column_mask[i], row_mask[i], self.pair_maximum, out
-        )
-        write_tiles(i, out, self.y)
+        left, right, best = planes[:, 0::2], planes[:, 1::2], self.pair_maximum
+        self._pool(left, right, best, self.z)
+        if self.masks is not None:
+            column_mask, row_mask = self.masks
+            self._compare(left, right, best, column_mask[i], row_mask[i])
+        write_tiles(i, self.z, self.y)
 
-    def _pool(self, left, right, column_mask, row_mask, best, out):
-        np.greater_equal(left, right, out=column_mask)
+    def _pool(self, left, right, best, out):
         np.maximum(left, right, out=best)
-        np.greater_equal(best[0::2], best[1::2], out=row_mask)
         np.maximum(best[0::2], best[1::2], out=out)
+
+    def _compare(self, left, right, best, column_mask, row_mask):
+        np.greater_equal(left, right, out=column_mask)
+        np.greater_equal(best[0::2], best[1::2], out=row_mask)
 
 
 class PoolSource:

@@ -15,6 +15,7 @@ from skcnn._engine.blocks import SPIN_SECONDS
 
 _ORDER = struct.Struct("qq")  # number of items, number of workers
 _SIZE = struct.Struct("q")  # bytes of a pickled answer
+_DIED = "A worker process ended unexpectedly; was there too little memory?"
 
 
 def shared_empty(shape, dtype):
@@ -72,14 +73,17 @@ class Forks:
                 answer = self._work(worker, *_ORDER.unpack(order))
             except Exception as error:  # handed over, and raised there
                 answer = error
-            data = pickle.dumps(answer)
+            data = _dump(answer)
             _write(answers, _SIZE.pack(len(data)) + data)
 
     def run(self, n_items, n_workers):
         """Return the united answers of `n_workers` workers, this process among them."""
         active = self._forks[: n_workers - 1]
         for _, orders, _ in active:
-            os.write(orders, _ORDER.pack(n_items, n_workers))
+            try:
+                os.write(orders, _ORDER.pack(n_items, n_workers))
+            except BrokenPipeError:
+                raise RuntimeError(_DIED) from None
         try:
             results = self._work(0, n_items, n_workers)
         finally:
@@ -98,6 +102,13 @@ class Forks:
         for process, _, _ in self._forks:
             os.waitpid(process, 0)
         self._forks = []
+
+
+def _dump(answer):
+    try:
+        return pickle.dumps(answer)
+    except Exception:  # an exception of the user's own may hold anything
+        return pickle.dumps(RuntimeError(repr(answer)))
 
 
 def _write(pipe, data):
@@ -120,7 +131,7 @@ def _read(pipe, size):
     while len(data) < size:
         part = _read_soon(pipe, size - len(data))
         if not part:
-            raise RuntimeError("A worker process ended unexpectedly; was there too little memory?")
+            raise RuntimeError(_DIED)
         data += part
     return data
 

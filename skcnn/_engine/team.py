@@ -56,12 +56,14 @@ _serial_blas = _SerialBlas()
 def n_threads(n_jobs):
     """Return how many workers `n_jobs` means here.
 
-    A process that joblib started beside others uses no more than joblib allots it.
+    Beside other workers of joblib's it is no more than joblib allots to each: one in its threads,
+    in its processes what it has put into the environment.
     """
     n = joblib.effective_n_jobs(n_jobs)
     if get_active_backend()[0].nesting_level:
-        n = min(n, int(os.environ.get("OMP_NUM_THREADS", n)))
-    return n
+        allotted = os.environ.get("OMP_NUM_THREADS", "")
+        n = min(n, int(allotted) if allotted.isdecimal() else 1)
+    return max(n, 1)
 
 
 @contextmanager

@@ -119,13 +119,29 @@ class Work(dict):
 
     Buffers start as zeros. The layer may also keep other things here between its forward and its
     backward pass, its input for example.
+
+    Attributes
+    ----------
+    input_shape : (int, int, int)
+    dtype : numpy dtype
+    needs_dx : bool
+        Whether `backward` must return the gradient of the input.
+    learning : bool
+        Whether a `backward` will follow `forward`.
     """
 
-    def __init__(self, layer, input_shape, n_images, dtype, needs_dx=True):
+    def __init__(self, layer, input_shape, n_images, dtype, needs_dx=True, learning=True):
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx
+        self.learning = learning
         self._shapes = layer.buffer_shapes(input_shape, n_images)
+
+    def once(self, name, function):
+        """Return ``function(input_shape)``, called only the first time and kept under `name`."""
+        if name not in self:
+            self[name] = function(self.input_shape)
+        return self[name]
 
     def __missing__(self, name):
         shape = self._shapes[name]

@@ -83,9 +83,9 @@ class ConvPool(Layer):
         return self.conv.public_coef(coef)
 
     def forward(self, x, weights, work):
-        plan = self.plan(work.input_shape)
+        plan = work.once("plan", self.plan)
         work["x"], y = x, work["y"]
-        masks = work["column_mask"], work["row_mask"]
+        masks = (work["column_mask"], work["row_mask"]) if work.learning else None
         sink = epilogue.PoolSink(y, work["z"], work["pairs"], masks)
         if winograd.pays(plan):
             winograd.forward(plan, x, weights["coef"], work, sink)
@@ -96,7 +96,7 @@ class ConvPool(Layer):
         return y
 
     def backward(self, dy, weights, grads, work):
-        plan = self.plan(work.input_shape)
+        plan = work.once("plan", self.plan)
         ACTIVATIONS[self.conv.activation].backward(dy, work["y"], dy)
         add_up(dy, grads["intercept"])
         masks = work["column_mask"], work["row_mask"]

@@ -87,14 +87,14 @@ class MaxPool(_Pool):
         }
 
     def forward(self, x, weights, work):
-        rows, columns = self.axes(work.input_shape)
+        rows, columns = work.once("axes", self.axes)
         work["x"] = x
         pooling.pool_axis(np.maximum, x, 2, columns, work["t"])
         pooling.pool_axis(np.maximum, work["t"], 0, rows, work["y"])
         return work["y"]
 
     def backward(self, dy, weights, grads, work):
-        rows, columns = self.axes(work.input_shape)
+        rows, columns = work.once("axes", self.axes)
         t, dt, dx = work["t"], work["dt"], work["dx"]
         pooling.max_axis_backward(dy, t, work["y"], 0, rows, work["left_rows"], dt)
         pooling.max_axis_backward(dt, work["x"], t, 2, columns, work["left_columns"], dx)
@@ -133,21 +133,26 @@ class AvgPool(_Pool):
             "dx": (rows, channels, columns, n_images),
         }
 
-    def _shares(self, work):
+    def _shares(self, input_shape):
         """Return one over the number of values in each window, shaped to multiply a map."""
-        rows, columns = (pooling.window_counts(axis) for axis in self.axes(work.input_shape))
-        return (1 / np.outer(rows, columns)).astype(work.dtype)[:, None, :, None]
+        rows, columns = (pooling.window_counts(axis) for axis in self.axes(input_shape))
+        return (1 / np.outer(rows, columns))[:, None, :, None]
+
+    def _average(self, sums, work):
+        """Turn sums into means, in place."""
+        shares = work.once("shares", self._shares)
+        sums *= shares.item(0) if (shares == shares.item(0)).all() else shares.astype(work.dtype)
 
     def forward(self, x, weights, work):
-        rows, columns = self.axes(work.input_shape)
+        rows, columns = work.once("axes", self.axes)
         pooling.pool_axis(np.add, x, 0, rows, work["sums"])
         pooling.pool_axis(np.add, work["sums"], 2, columns, work["y"])
-        work["y"] *= self._shares(work)
+        self._average(work["y"], work)
         return work["y"]
 
     def backward(self, dy, weights, grads, work):
-        rows, columns = self.axes(work.input_shape)
-        dy *= self._shares(work)
+        rows, columns = work.once("axes", self.axes)
+        self._average(dy, work)
         pooling.sum_axis_backward(dy, 2, columns, work["sums"])
         pooling.sum_axis_backward(work["sums"], 0, rows, work["dx"])
         return work["dx"]
