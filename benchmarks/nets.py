@@ -8,7 +8,7 @@ BATCH = 128
 
 # name: (image shape, layers, images in a training epoch, images to predict)
 NETS = {
-    "small": ((28, 28, 1), (Conv(8), MaxPool()), 25600, 51200),
+    "small": ((28, 28, 1), (Conv(8), MaxPool()), 51200, 51200),
     "LeNet-5": (
         (28, 28, 1),
         (
@@ -19,20 +19,20 @@ NETS = {
             Conv(120, 5, padding="valid", activation="tanh"),
             Dense(84, activation="tanh"),
         ),
-        12800,
+        25600,
         25600,
     ),
     "mnistnet": (
         (28, 28, 1),
         (Conv(32, padding="valid"), MaxPool(), Conv(64, padding="valid"), MaxPool(), Dense(128)),
-        5120,
+        10240,
         10240,
     ),
     "cifarnet": (
         (32, 32, 3),
         (Conv(32), Conv(32), MaxPool(), Conv(64), Conv(64), MaxPool(), Dense(128)),
-        1280,
         2560,
+        5120,
     ),
     "wide": (
         (32, 32, 3),

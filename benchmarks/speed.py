@@ -22,11 +22,15 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier
 from skcnn._engine.blocks import even_slices
-from skcnn._engine.team import Team
+from skcnn._engine.team import Team, small_ufunc_buffer
 from skcnn._training import Trainer, train_step
 from skcnn.layers import Conv, MaxPool
+from skcnn.layers.base import Work
 
 warnings.simplefilter("ignore")
+
+
+PAUSE = 0.1  # seconds in which the threads of the contestant before fall asleep
 
 
 def in_turn(contestants, repeats):
@@ -36,6 +40,7 @@ def in_turn(contestants, repeats):
     seconds = {name: [] for name in contestants}
     for _ in range(repeats):
         for name, run in contestants.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
@@ -241,6 +246,27 @@ def sgemm_rate():
     return 2 * 1024**3 / seconds / 1e9
 
 
+def convolution_share(side, channels, filters, repeats, n_images=60):
+    """Return a 3x3 convolution's GFLOP/s, forward and in both directions, as if done directly."""
+    layer, shape = Conv(filters, activation="identity"), (side, side, channels)
+    work = Work(layer, shape, n_images, np.float32)
+    rng = np.random.default_rng(0)
+    x = rng.random((side, channels, side, n_images), dtype=np.float32)
+    dy = rng.random((side, filters, side, n_images), dtype=np.float32)
+    weights = {k: rng.random(s, dtype=np.float32) for k, s in layer.weight_shapes(shape).items()}
+    grads = {k: np.empty_like(w) for k, w in weights.items()}
+
+    def both():
+        layer.forward(x, weights, work)
+        layer.backward(dy, weights, grads, work)
+
+    with Team(1), small_ufunc_buffer():
+        runs = {"forward": lambda: layer.forward(x, weights, work), "both": both}
+        seconds = in_turn(runs, 3 * repeats)
+    flops = 2 * 9 * channels * filters * side**2 * n_images / 1e9
+    return flops / seconds["forward"], 3 * flops / seconds["both"]
+
+
 def multiply_adds(name):
     """Return the multiply-adds of one image forward, all and those of the first layer."""
     image_shape, layers, _, _ = NETS[name]
@@ -288,7 +314,12 @@ def single_image(repeats=500):
     image_shape, layers, _, _ = NETS["small"]
     X, y = random_data(image_shape, BATCH)
     clf = classifier(layers, max_iter=1).fit(X, y)
-    return in_turn({"one": lambda: clf.predict_proba(X[:1])}, repeats)["one"] * 1e6
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        clf.predict_proba(X[:1])
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds)) * 1e6
 
 
 def table(title, rows, peers):
@@ -344,6 +375,10 @@ def main():
             forward, first = multiply_adds(name)
             share = rate["skcnn"] * 2 * (3 * forward - first) / 1e9 / peak
             print(f"- {name}: training at {share:.0%} of its roof")
+    for side, channels, filters in [(32, 32, 32), (16, 64, 64), (32, 64, 128), (16, 128, 128)]:
+        forward, both = convolution_share(side, channels, filters, arguments.repeats)
+        print(f"- 3x3 convolution, {channels} to {filters} channels on {side}x{side}: ", end="")
+        print(f"{forward / peak:.0%} of sgemm forward, {both / peak:.0%} with its gradients")
     print(f"- `fit` over the bare loop, small, 12,800 images: {bare_loop(arguments.repeats):+.1%}")
     seconds = digits_beside_mlp(arguments.repeats)
     print(f"- digits, 20 epochs: small {seconds['skcnn']:.2f} s, MLP(100) {seconds['MLP']:.2f} s")

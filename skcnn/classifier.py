@@ -86,8 +86,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         Epochs without improvement that `tol` allows.
 
     n_jobs : int, default=None
-        Number of threads. None means 1 unless in a `joblib.parallel_config` context, -1 all
-        processors.
+        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
+        a `joblib.parallel_config` context, -1 all processors.
 
     Attributes
     ----------

@@ -63,8 +63,8 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         images of one channel; any other holds signals, images of one row.
 
     n_jobs : int, default=None
-        Number of threads. None means 1 unless in a `joblib.parallel_config` context, -1 all
-        processors.
+        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
+        a `joblib.parallel_config` context, -1 all processors.
 
     Attributes
     ----------
