@@ -162,8 +162,9 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
     def _task(self, flat, targets, weights, start):
         """Return what training is about."""
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
+        dtype = start["_progress"].weights.dtype
         images = _images.Images(
-            flat, start["image_shape_"], start["_center"], start["_scale"], weights.dtype
+            flat, start["image_shape_"], start["_center"], start["_scale"], dtype
         )
         return Task(
             network=start["_network"],

@@ -8,9 +8,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skcnn._engine.blocks import (
     even_slices,
-    images_per_shard,
+    images_to_predict,
     shard_slices,
-    uneven_size,
 )
 from skcnn._engine.team import Team
 
@@ -139,7 +138,7 @@ def train(task, progress, n_jobs, *, max_iter, tol, n_iter_no_change, verbose):
             f"Stochastic Optimizer: Maximum iterations ({max_iter}) reached and the optimization "
             "hasn't converged yet.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -182,7 +181,7 @@ def train_step(task, progress, trainer, batch):
 def predict_outputs(network, weights, images, n_jobs):
     """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
     rows, columns, channels = network.output_shape
-    parts = even_slices(len(images), uneven_size(images_per_shard(network.map_size)))
+    parts = even_slices(len(images), images_to_predict(network.map_size))
     runner = Runner(network, weights, images, learning=False)
     with Team(n_jobs, network.flops * len(images)) as team:
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
