@@ -349,6 +349,7 @@ def main():
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--training-only", action="store_true")
     arguments = parser.parse_args()
     kernels = {
         lib["architecture"] for lib in threadpool_info() if lib["internal_api"] == "openblas"
@@ -367,6 +368,8 @@ def main():
     cells = [(name, n) for name in arguments.nets for n in arguments.threads]
     trained = [(name, n, training(name, n, arguments.repeats)) for name, n in cells]
     table("Training", trained, ["torch", "skorch", "MLP"])
+    if arguments.training_only:
+        return
     predicted = [(name, n, predicting(name, n, arguments.repeats)) for name, n in cells]
     table("Predicting", predicted, ["torch", "onnx", "skorch", "MLP"])
     print("\n## Against the roof of sgemm, and overheads\n")
