@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from skcnn._engine import convolution, winograd
-from skcnn._engine.blocks import images_per_shard, shard_slices
+from skcnn._engine.blocks import shard_slices
 from skcnn._engine.epilogue import PlainSink
 from skcnn.layers import Conv
 
@@ -366,8 +366,8 @@ def box(axes, x, y, width, height, words, color, **style):
 
 
 def draw_shards():
-    """Draw a batch cut into shards, run by one and by two threads, and the order of the sum."""
-    shards = shard_slices(200, images_per_shard(28 * 28 * 8))
+    """Draw a batch cut into shards, run by one and by two workers, and the order of the sum."""
+    shards = shard_slices(200, 28 * 28 * 8)
     colors = (BLUE, ORANGE, GREEN, PURPLE)
     figure, axes = canvas(11, 6.2)
     left, width = 24, 17
@@ -392,9 +392,9 @@ def draw_shards():
             words = f"shard {k}"
             box(axes, left + place * width, top, width - 0.8, 5, words, colors[k])
 
-    lane(14.5, "n_jobs=1", (0, 1, 2, 3), "thread 0")
-    lane(23.5, "n_jobs=2", (0, 2), "thread 0")
-    lane(29.5, "", (1, 3), "thread 1")
+    lane(14.5, "n_jobs=1", (0, 1, 2, 3), "worker 0")
+    lane(23.5, "n_jobs=2", (0, 2), "worker 0")
+    lane(29.5, "", (1, 3), "worker 1")
     arrow(axes, (left, 36.6), (left + 4 * width - 0.8, 36.6), GREY, 1)
     text(axes, left + 4 * width + 1, 36.6, "time", ha="left", color=GREY, fontsize=8.5)
 
