@@ -1,5 +1,7 @@
 """CNNClassifier: labels, probabilities, attributes, and its steps against MLPClassifier's."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -103,9 +105,11 @@ def test_defaults_are_those_of_mlp(name):
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 @pytest.mark.parametrize(("alpha", "weighted"), [(0, False), (1e-4, False), (0.5, True), (0, True)])
 def test_sgd_steps_are_those_of_mlp(n_classes, hidden, activation, alpha, weighted):
+    if weighted and "sample_weight" not in signature(MLPClassifier.partial_fit).parameters:
+        pytest.skip("MLPClassifier takes weights from scikit-learn 1.7 on")
     flat = X.reshape(N, -1)
     y = CODES % n_classes
-    weights = RNG.random(N) if weighted else None
+    weights = {"sample_weight": RNG.random(N)} if weighted else {}
     params = {
         "solver": "sgd", "momentum": 0, "alpha": alpha, "learning_rate_init": 0.3,
         "batch_size": N, "shuffle": False, "random_state": 0,
@@ -122,7 +126,7 @@ def test_sgd_steps_are_those_of_mlp(n_classes, hidden, activation, alpha, weight
     start = [coef.copy() for coef in mlp.coefs_]
     for _ in range(5):
         for estimator in (mlp, clf):
-            estimator.partial_fit(flat, y, sample_weight=weights)
+            estimator.partial_fit(flat, y, **weights)
     for ours, theirs in zip(
         clf.coefs_ + clf.intercepts_, mlp.coefs_ + mlp.intercepts_, strict=True
     ):
