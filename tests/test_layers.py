@@ -232,11 +232,15 @@ def test_buffers_can_be_used_again(layer, shape):
 def test_input_and_weights_are_not_written_to(layer, shape):
     x, weights = example(layer, shape)
     one = Run(layer, x, weights)
+    kept = x.copy()
     x.flags.writeable = False
     for weight in one.weights.values():
         weight.flags.writeable = False
     y = layer.forward(x, one.weights, one.work).copy()
     layer.backward(np.ones_like(y), one.weights, one.grads, one.work)
+    np.testing.assert_array_equal(x, kept)
+    for name, weight in one.weights.items():
+        np.testing.assert_array_equal(weight, weights[name])
 
 
 @every_layer

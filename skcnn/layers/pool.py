@@ -158,7 +158,22 @@ class AvgPool(_Pool):
         return work["dx"]
 
 
-class GlobalMaxPool(MaxPool):
+class _Global:
+    """What both global poolers share: no parameters, and one window, the whole map."""
+
+    _parameter_constraints: dict = {}
+
+    def __init__(self):
+        pass
+
+    def validate(self):
+        """Nothing can be wrong: there are no parameters."""
+
+    def axes(self, input_shape):
+        return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
+
+
+class GlobalMaxPool(_Global, MaxPool):
     """Maximum of the whole map, one value a channel.
 
     Examples
@@ -168,19 +183,8 @@ class GlobalMaxPool(MaxPool):
     (1, 1, 16)
     """
 
-    _parameter_constraints: dict = {}
 
-    def __init__(self):
-        pass
-
-    def validate(self):
-        """Nothing can be wrong: there are no parameters."""
-
-    def axes(self, input_shape):
-        return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
-
-
-class GlobalAvgPool(AvgPool):
+class GlobalAvgPool(_Global, AvgPool):
     """Mean of the whole map, one value a channel.
 
     Examples
@@ -189,14 +193,3 @@ class GlobalAvgPool(AvgPool):
     >>> GlobalAvgPool().output_shape((7, 7, 16))
     (1, 1, 16)
     """
-
-    _parameter_constraints: dict = {}
-
-    def __init__(self):
-        pass
-
-    def validate(self):
-        """Nothing can be wrong: there are no parameters."""
-
-    def axes(self, input_shape):
-        return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
