@@ -31,9 +31,11 @@ class Network:
         self.input_shapes = [image_shape]
         for layer in self.steps:
             self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
-        self.map_size = max(int(np.prod(shape)) for shape in self.input_shapes)
+        each = list(zip(self.steps, self.input_shapes, strict=False))
+        sizes = [layer.map_size(shape) for layer, shape in each]
+        self.map_size = max([int(np.prod(image_shape)), *sizes])
+        self.flops = sum(layer.flops(shape) for layer, shape in each)
         self._place_weights()
-        self.flops = self._count_flops()
 
     @property
     def output_shape(self):
@@ -55,14 +57,6 @@ class Network:
                 self.n_coefs = stop
         self.n_weights = stop
         self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
-
-    def _count_flops(self):
-        """Return about how many floating-point operations an image takes forward."""
-        return sum(
-            2 * int(np.prod(place["coef"][1])) * shape[0] * shape[1]
-            for place, shape in zip(self.places, self.input_shapes[1:], strict=True)
-            if "coef" in place
-        )
 
     def views(self, vector):
         """Return for each step a dict of views into `vector`."""

@@ -1,57 +1,101 @@
 """The convolutional feature extractor: filters, activation and pooling as a transformer."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
-import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn import _images
+from skcnn._cnn import BaseCNN
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._engine.geometry import pair
-from skcnn._network import Network, check_layers
-from skcnn._training import predict_outputs
-from skcnn.filters import fixed_bank, given_bank
-from skcnn.layers import AvgPool, Conv, MaxPool
+from skcnn._features import BOTH_SIGNS, POOLINGS
+from skcnn._features_mixin import FeaturesMixin
+from skcnn._learning import learn, learn_more
 from skcnn.layers.conv import check_pair
 
-POOLS = {"max": MaxPool, "avg": AvgPool}
+_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
-class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
-    """Convolve images with a bank of filters, activate, pool and flatten.
+class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
+    """Convolve images with a bank of filters, encode, pool and flatten.
+
+    The filters are fixed, learned from patches of the images without labels, or those of a network.
 
     Parameters
     ----------
-    filters : str or array-like, default="edges"
-        A bank by name: "edges" (horizontal, vertical, both diagonals, box), "sobel" (eight
-        directions), "laplacian", "sharpen", "gabor"; or an array of shape (n, rows, columns) or
-        (n, rows, columns, channels), or a list of 2-D arrays. A filter without channels acts on
-        the mean of the image's channels.
+    filters : str, array-like or CNNClassifier, default="edges"
+        - A fixed bank: "edges" (horizontal, vertical, both diagonals, box), "sobel" (eight
+          directions), "laplacian", "sharpen", "gabor".
+        - A bank learned from patches of the images: "random" (Gaussian), "patches" (some of the
+          patches themselves), "kmeans" (`MiniBatchKMeans`), "pca" (`IncrementalPCA`).
+        - An array of shape (n, rows, columns) or (n, rows, columns, channels), or a list of 2-D
+          arrays. A filter without channels acts on the mean of the image's channels.
+        - A network, whose layers before its first `Dense` become the transformer; the parameters
+          below up to `pool_grid` are not used then. If it is not fitted, a clone is fitted on X
+          and y. A fitted one is used as it is; `clone` and searches forget that it was fitted
+          unless it is wrapped in `sklearn.frozen.FrozenEstimator`.
 
     n_filters : int, default=None
-        Number of filters of the bank "gabor"; None means 8. The other banks have a fixed number.
+        Number of filters that are learned or of "gabor"; None means 64, or as many as the patches
+        allow, and 8 for "gabor". The other banks have a fixed number.
 
     kernel_size : int or (int, int), default=None
-        Rows and columns of the filters of "gabor"; None means 7. The other banks are 3x3.
+        Rows and columns of filters that are learned or of "gabor"; None means 5, no more than the
+        image has, and 7 for "gabor". The other banks are 3x3.
+
+    n_patches : int, default=100_000
+        Number of patches, from random places, that filters, whitening and quantiles are learned
+        from.
+
+    normalize : {"auto", "contrast", "mean"} or None, default="auto"
+        What is done to each patch: its mean is subtracted, and with "contrast" it is divided by
+        the root of its variance plus `contrast_epsilon`. "auto" means "contrast" for "random",
+        "patches" and "kmeans", "mean" for "pca", None for other filters.
+
+    contrast_epsilon : float, default=0.01
+        In units of the variance of all pixels.
+
+    whiten : "auto" or bool, default="auto"
+        Whether patches are whitened (ZCA), which is folded into the filters. "auto" means True for
+        "random", "patches" and "kmeans".
+
+    whiten_epsilon : float, default=0.1
+        Added to the variance of each principal component, in units of their mean.
 
     stride : int or (int, int), default=1
         Step of the filters, in pixels.
 
     padding : {"valid", "same"}, int or (int, int), default="same"
         Zeros around the image: none, as many as keep its size, or a number on each side of rows
-        and columns.
+        and columns. Where patches are normalised or whitened, zero is the mean of all pixels.
 
-    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "crelu", \
+            "soft_threshold", "triangle"}, default="relu"
+        What is made of a response z. "crelu": two codes, ``max(z, 0)`` and ``max(-z, 0)``;
+        "soft_threshold": ``max(z - t, 0)`` and ``max(-z - t, 0)``; "triangle": how much nearer
+        than on average the filter, as a centre, is to the patch, ``max(0, mean distance -
+        distance)``. Learned filters have length 1, but for "triangle".
 
-    pooling : {"max", "avg"} or None, default="max"
+    threshold : float, default=0.25
+        Of "soft_threshold"; the responses of whitened patches have variance about 1.
+
+    threshold_quantile : float, default=None
+        If given, the threshold of each filter is this quantile of its absolute responses.
+
+    pooling : {"max", "avg", "sum", "global_max", "global_avg", "global_sum"} or None, \
+            default="max"
 
     pool_size : int or (int, int), default=2
         Rows and columns of the pooling window; clipped to the map.
 
     pool_stride : int or (int, int), default=None
         Step of the pooling window; None means `pool_size`.
+
+    pool_grid : int or (int, int), default=None
+        Number of windows along rows and columns, in place of size and stride: images of any size
+        give the same number of features. Window i of g covers positions ``floor(i * n / g)`` up to
+        ``ceil((i + 1) * n / g)`` of n.
 
     flatten : bool, default=True
         Return features of shape (n_samples, n_features), filter by filter; else maps of shape
@@ -62,6 +106,9 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         n-D input tells its own shape; 2-D input whose width is a perfect square holds square
         images of one channel; any other holds signals, images of one row.
 
+    random_state : int, RandomState instance or None, default=None
+        Of the patches and of what learns from them.
+
     n_jobs : int, default=None
         Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
         a `joblib.parallel_config` context, -1 all processors.
@@ -69,15 +116,18 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     filters_ : ndarray of shape (n_filters, rows, columns, channels)
-        The filters as they are applied.
+        The filters as they are applied, whitening included; of a network its first convolution's.
 
     filter_names_ : list of str
+
+    cnn_ : CNNClassifier or None
+        The fitted network, if `filters` is one.
 
     image_shape_ : tuple of int
         Rows, columns and channels of the images.
 
     output_shape_ : tuple of int
-        Rows, columns and filters of the maps.
+        Rows, columns and channels of the maps: as many as filters, twice as many for two codes.
 
     n_features_in_ : int
         ``rows * columns * channels``.
@@ -89,41 +139,59 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
     --------
     CNNClassifier : Filters learned together with the classifier.
 
+    References
+    ----------
+    Coates, Ng and Lee, "An analysis of single-layer networks in unsupervised feature learning",
+    AISTATS 2011 ("kmeans", "triangle"); Coates and Ng, "The importance of encoding versus training
+    with sparse coding and vector quantization", ICML 2011 ("soft_threshold", "patches").
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.linear_model import RidgeClassifier
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> from skcnn import ConvFeatureExtractor
     >>> X, y = load_digits(return_X_y=True)
-    >>> features = ConvFeatureExtractor("sobel")
+    >>> features = ConvFeatureExtractor(
+    ...     "kmeans", n_filters=50, kernel_size=3, activation="crelu", pooling="avg", pool_grid=3,
+    ...     random_state=0,
+    ... )
     >>> features.fit_transform(X).shape
-    (1797, 128)
+    (1797, 900)
     >>> features.get_feature_names_out()[:3].tolist()
-    ['north_r0_c0', 'north_r0_c1', 'north_r0_c2']
-    >>> clf = make_pipeline(features, StandardScaler(), LogisticRegression(max_iter=1000))
-    >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.9
+    ['kmeans0_r0_c0', 'kmeans0_r0_c1', 'kmeans0_r0_c2']
+    >>> clf = make_pipeline(features, StandardScaler(), RidgeClassifier(alpha=100))
+    >>> clf.fit(X[:1000], y[:1000]).score(X[1000:], y[1000:]) > 0.97
     True
     """
 
     _parameter_constraints: dict = {
-        "filters": [str, "array-like"],
+        "filters": [str, "array-like", BaseCNN, FrozenEstimator],
         "n_filters": [None, Interval(Integral, 1, None, closed="left")],
-        "kernel_size": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
-        "stride": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "kernel_size": [None, *_SIZE],
+        "n_patches": [Interval(Integral, 1, None, closed="left")],
+        "normalize": [StrOptions({"auto", "contrast", "mean"}), None],
+        "contrast_epsilon": [Interval(Real, 0, None, closed="neither")],
+        "whiten": [StrOptions({"auto"}), "boolean"],
+        "whiten_epsilon": [Interval(Real, 0, None, closed="neither")],
+        "stride": _SIZE,
         "padding": [
             StrOptions({"valid", "same"}),
             Interval(Integral, 0, None, closed="left"),
             tuple,
             list,
         ],
-        "activation": [StrOptions(set(ACTIVATIONS))],
-        "pooling": [StrOptions(set(POOLS)), None],
-        "pool_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
-        "pool_stride": [None, Interval(Integral, 1, None, closed="left"), tuple, list],
+        "activation": [StrOptions({*ACTIVATIONS, *BOTH_SIGNS, "triangle"})],
+        "threshold": [Interval(Real, 0, None, closed="left")],
+        "threshold_quantile": [None, Interval(Real, 0, 1, closed="both")],
+        "pooling": [StrOptions(set(POOLINGS)), None],
+        "pool_size": _SIZE,
+        "pool_stride": [None, *_SIZE],
+        "pool_grid": [None, *_SIZE],
         "flatten": ["boolean"],
         "image_shape": [None, tuple, list],
+        "random_state": ["random_state"],
         "n_jobs": [None, Integral],
     }
 
@@ -133,38 +201,79 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         *,
         n_filters=None,
         kernel_size=None,
+        n_patches=100_000,
+        normalize="auto",
+        contrast_epsilon=0.01,
+        whiten="auto",
+        whiten_epsilon=0.1,
         stride=1,
         padding="same",
         activation="relu",
+        threshold=0.25,
+        threshold_quantile=None,
         pooling="max",
         pool_size=2,
         pool_stride=None,
+        pool_grid=None,
         flatten=True,
         image_shape=None,
+        random_state=None,
         n_jobs=None,
     ):
         self.filters = filters
         self.n_filters = n_filters
         self.kernel_size = kernel_size
+        self.n_patches = n_patches
+        self.normalize = normalize
+        self.contrast_epsilon = contrast_epsilon
+        self.whiten = whiten
+        self.whiten_epsilon = whiten_epsilon
         self.stride = stride
         self.padding = padding
         self.activation = activation
+        self.threshold = threshold
+        self.threshold_quantile = threshold_quantile
         self.pooling = pooling
         self.pool_size = pool_size
         self.pool_stride = pool_stride
+        self.pool_grid = pool_grid
         self.flatten = flatten
         self.image_shape = image_shape
+        self.random_state = random_state
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Learn the shape of the images and prepare the filters.
+        """Learn the shape of the images, and the filters that are to be learned.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, rows, columns) or \
                 (n_samples, rows, columns, channels)
             Images, of any real dtype.
+
+        y : array-like of shape (n_samples,), default=None
+            Ignored, unless `filters` is a network that has yet to be trained.
+
+        Returns
+        -------
+        self : ConvFeatureExtractor
+            Unchanged if an error is raised.
+        """
+        return self._start(X, y, in_pieces=False)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Learn from a further piece of the data.
+
+        Scale, whitening and the number of filters are learned from the first piece, which so should
+        be a fair sample of at least some thousand patches; later ones refine the filters, unless
+        these are fixed or "random". What was learned by `fit` is gone on from.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
 
         y : None
             Ignored.
@@ -174,105 +283,21 @@ class ConvFeatureExtractor(TransformerMixin, BaseEstimator):
         self : ConvFeatureExtractor
             Unchanged if an error is raised.
         """
-        _images.check_image_shape(self.image_shape)
-        check_pair("kernel_size", self.kernel_size, 1)
-        flat, told = _images.check_images(X, self)
-        image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
-        filters, names = self._bank(image_shape[2])
-        network = self._build(filters, image_shape)
-        _images.check_features(self, X, flat, reset=True)
-        self.filters_ = filters
-        self.filter_names_ = names
-        self.image_shape_ = image_shape
-        self.output_shape_ = network.output_shape
-        self._network = network
+        if not hasattr(self, "_learned"):
+            return self._start(X, y, in_pieces=True)
+        flat = _images.check_images_as_fitted(X, self)
+        self._learned = learn_more(self, self._learned, flat, self.image_shape_)
         return self
 
-    def _bank(self, channels):
-        """Return the filters, shape (filters, rows, columns, channels), and their names."""
-        if isinstance(self.filters, str):
-            size = None if self.kernel_size is None else pair(self.kernel_size)
-            bank = fixed_bank(self.filters, self.n_filters, size)
-            filters, names = np.stack(list(bank.values()))[..., None], list(bank)
-        else:
-            filters, names = given_bank(self.filters)
-        if filters.shape[3] == 1 < channels and np.ndim(self.filters) != 4:
-            filters = np.repeat(filters, channels, axis=3) / channels
-        if filters.shape[3] != channels:
-            raise ValueError(
-                f"filters must have as many channels as the images, {channels}. "
-                f"Got {filters.shape[3]} instead."
-            )
-        return filters, names
-
-    def _build(self, filters, image_shape):
-        """Return the network that convolves and pools."""
-        convolution = Conv(
-            len(filters),
-            filters.shape[1:3],
-            stride=self.stride,
-            padding=self.padding,
-            activation=self.activation,
-        )
-        layers = [convolution]
-        if self.pooling is not None:
-            layers.append(POOLS[self.pooling](self.pool_size, stride=self.pool_stride))
-        check_layers(layers)
-        return Network(layers, image_shape)
-
-    def transform(self, X):
-        """Return the features of images.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        features : ndarray of shape (n_samples, n_filters * rows * columns), or \
-                (n_samples, rows, columns, n_filters) if not `flatten`
-            In X's float type, float32 if X is not float.
-        """
-        check_is_fitted(self)
-        flat = _images.check_images_as_fitted(X, self)
-        dtype = _images.float_type(flat.dtype)
-        channels = self.image_shape_[2]
-        images = _images.Images(
-            flat, self.image_shape_, np.zeros(channels), np.ones(channels), dtype
-        )
-        weights = np.zeros(self._network.n_weights, dtype)
-        self._network.public_weights(weights)[0][0][...] = self.filters_
-        maps = predict_outputs(self._network, weights, images, self.n_jobs)
-        return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
-
-    def get_feature_names_out(self, input_features=None):
-        """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Not used, but checked against `feature_names_in_` or `n_features_in_`.
-
-        Returns
-        -------
-        names : ndarray of str objects
-        """
-        check_is_fitted(self)
-        _check_feature_names_in(self, input_features)
-        rows, columns, _ = self.output_shape_
-        return np.asarray(
-            [
-                f"{name}_r{row}_c{column}"
-                for name in self.filter_names_
-                for row in range(rows)
-                for column in range(columns)
-            ],
-            dtype=object,
-        )
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    def _start(self, X, y, *, in_pieces):
+        """Check, learn from the beginning, and keep the result once all has gone well."""
+        _images.check_image_shape(self.image_shape)
+        for name in ("kernel_size", "pool_size", "pool_stride", "pool_grid"):
+            check_pair(name, getattr(self, name), 1)
+        flat, told = _images.check_images(X, self)
+        image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
+        learned = learn(self, flat, image_shape, y, in_pieces=in_pieces)
+        _images.check_features(self, X, flat, reset=True)
+        self.image_shape_ = image_shape
+        self._learned = learned
+        return self

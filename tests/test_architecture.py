@@ -21,10 +21,16 @@ FLOORS = {
     "_training": 3,
     "_params": 3,
     "_versions": 3,
+    "_importance": 3,
+    "_patches": 3,
     "_cnn": 4,
+    "_banks": 4,
+    "_features": 4,
+    "_learning": 5,
+    "_features_mixin": 5,
     "classifier": 5,
-    "extractor": 5,
-    "__init__": 6,
+    "extractor": 6,
+    "__init__": 7,
 }
 FILES = sorted(ROOT.rglob("*.py"))
 BESIDE = {"numpy", "scipy", "sklearn", "joblib", "threadpoolctl"}

@@ -38,9 +38,13 @@ def _zeros(shape, dtype):
     return np.zeros(shape, dtype)
 
 
+def zeros_like_part(z):
+    """Return zeros to compare `z` with: four times as fast as with the number (10 and 2.7 G/s, Zen 4)."""
+    return _zeros(z.shape[1:], z.dtype)
+
+
 def _relu(z, out):
-    # against an array of zeros four times as fast as against the number (10 and 2.7 G/s, Zen 4)
-    np.maximum(z, _zeros(z.shape[1:], z.dtype), out=out)
+    np.maximum(z, zeros_like_part(z), out=out)
 
 
 def _relu_backward(dy, y, out):

@@ -96,3 +96,14 @@ def plan_axes(input_shape, size, stride, dilation, padding):
         Axis(n, k, s, d, *pad_amounts(p, k, d))
         for n, k, s, d, p in zip(input_shape[:2], sizes, strides, dilations, paddings, strict=True)
     )
+
+
+def stepped_windows(n, size, stride):
+    """Return ``(start, stop)`` of windows of a size, clipped to the `n` positions there are."""
+    size = min(size, n)
+    return [(start, start + size) for start in range(0, n - size + 1, stride)]
+
+
+def grid_windows(n, parts):
+    """Return ``(start, stop)`` of so many windows that cover `n` positions as evenly as can be."""
+    return [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]

@@ -69,6 +69,16 @@ class Layer(BaseEstimator):
         """Return a dict of the shapes of the arrays that `forward` and `backward` write."""
         return {}
 
+    def flops(self, input_shape):
+        """Return about how many floating-point operations `forward` takes for an image."""
+        coef = self.weight_shapes(input_shape).get("coef", (0,))
+        rows, columns, _ = self.output_shape(input_shape)
+        return 2 * int(np.prod(coef)) * rows * columns
+
+    def map_size(self, input_shape):
+        """Return the numbers in the largest map of an image that `forward` writes."""
+        return int(np.prod(self.output_shape(input_shape)))
+
     def initial_weights(self, input_shape, random_state):
         """Return a dict of float64 arrays, shaped as `weight_shapes` says."""
         return {name: np.zeros(s) for name, s in self.weight_shapes(input_shape).items()}

@@ -48,6 +48,9 @@ class ConvPool(Layer):
     def weight_shapes(self, input_shape):
         return self.conv.weight_shapes(input_shape)
 
+    def flops(self, input_shape):
+        return self.conv.flops(input_shape)
+
     def buffer_shapes(self, input_shape, n_images):
         plan = self.plan(input_shape)
         rows, columns, filters = self.output_shape(input_shape)

@@ -1,0 +1,113 @@
+"""What a fitted extractor does with its features: compute them, name them, map them back."""
+
+import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.utils import check_array
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from skcnn import _images
+from skcnn._training import predict_outputs
+
+
+class FeaturesMixin(TransformerMixin):
+    """The half of `ConvFeatureExtractor` that comes after `fit`, which leaves it ``_learned``."""
+
+    @property
+    def filters_(self):
+        """The filters as they are applied."""
+        check_is_fitted(self)
+        return self._learned.features.filters
+
+    @property
+    def filter_names_(self):
+        """A name for each filter."""
+        check_is_fitted(self)
+        return self._learned.features.filter_names
+
+    @property
+    def output_shape_(self):
+        """Rows, columns and channels of the maps."""
+        check_is_fitted(self)
+        return self._learned.features.network.output_shape
+
+    @property
+    def cnn_(self):
+        """The fitted network, None if `filters` is none."""
+        check_is_fitted(self)
+        return self._learned.cnn
+
+    def transform(self, X):
+        """Return the features of images.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_channels * rows * columns), or \
+                (n_samples, rows, columns, n_channels) if not `flatten`
+            In X's float type, float32 if X is not float.
+        """
+        check_is_fitted(self)
+        flat = _images.check_images_as_fitted(X, self)
+        dtype = _images.float_type(flat.dtype)
+        own = self._learned.features
+        images = _images.Images(flat, self.image_shape_, own.center, own.scale, dtype)
+        maps = predict_outputs(own.network, own.weights.astype(dtype), images, self.n_jobs)
+        return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
+
+    def get_feature_names_out(self, input_features=None):
+        """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.
+
+        Of an activation with two codes the one below zero is marked, as ``vertical_neg_r0_c3``.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Not used, but checked against `feature_names_in_` or `n_features_in_`.
+
+        Returns
+        -------
+        names : ndarray of str objects
+        """
+        check_is_fitted(self)
+        _check_feature_names_in(self, input_features)
+        return np.asarray(self._learned.features.names(), dtype=object)
+
+    def inverse_importance(self, values, *, per_channel=False):
+        """Return a heat map of the image, from what a model says of the features.
+
+        The value of a feature is shared evenly by the positions that were pooled into it, and at
+        each position by the pixels under the filter, in proportion to its absolute weights. Values
+        keep their signs, and their sum.
+
+        Parameters
+        ----------
+        values : array-like of shape (n_features,), (n_sets, n_features), output_shape_ or \
+                (n_sets, *output_shape_)
+            A model's ``feature_importances_`` or ``coef_``, the means of permutation importances.
+            One or many sets, of a class each for example. With three or four dimensions, values of
+            maps as `transform` returns them if not `flatten`.
+        per_channel : bool, default=False
+            Keep the channels apart: in a stack of extractors the result for the second is what the
+            first takes as `values`.
+
+        Returns
+        -------
+        heat_map : ndarray of shape (rows, columns) or (n_sets, rows, columns), with `per_channel` \
+                (..., rows, columns, channels)
+        """
+        check_is_fitted(self)
+        values = check_array(values, ensure_2d=False, allow_nd=True, input_name="values")
+        return self._learned.features.heat_map(values, per_channel)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_learned")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,75 @@
+"""From values of features back to the image: each value is spread over the pixels it was made of.
+
+Values have shape (sets, rows, columns, channels), channels last; their sum is kept.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from skcnn._engine.geometry import Axis
+
+
+class SignsBack(NamedTuple):
+    """Adds what the two codes of each filter say."""
+
+    n_filters: int
+
+    def spread(self, values):
+        """Return values of the filters, from those of their codes."""
+        return values[..., : self.n_filters] + values[..., self.n_filters :]
+
+
+class PoolBack(NamedTuple):
+    """Shares the value of each window evenly among its positions."""
+
+    windows: tuple  # of rows and of columns, lists of (start, stop)
+    map_shape: tuple
+
+    def spread(self, values):
+        """Return values of the positions of the map, from those of the windows."""
+        for axis, (spans, n) in enumerate(zip(self.windows, self.map_shape, strict=True), start=1):
+            shares = np.zeros((len(spans), n))
+            for share, (start, stop) in zip(shares, spans, strict=True):
+                share[start:stop] = 1 / (stop - start)
+            values = np.moveaxis(np.tensordot(values, shares, (axis, 0)), -1, axis)
+        return values
+
+
+class ConvBack(NamedTuple):
+    """Shares the value of each position among the pixels under the filter, by absolute weight.
+
+    Nothing falls on the padding.
+    """
+
+    filters: np.ndarray  # (filters, kernel rows, kernel columns, channels of a group)
+    rows: Axis
+    columns: Axis
+    groups: int = 1
+
+    def spread(self, values):
+        """Return values of the input, from those of the output."""
+        shares = np.abs(self.filters).astype(float)
+        shares[~shares.any(axis=(1, 2, 3))] = 1
+        taps = [
+            (shares[:, i, j], (slice(None), out_r, out_c), (slice(None), in_r, in_c))
+            for i, out_r, in_r in self.rows.taps()
+            for j, out_c, in_c in self.columns.taps()
+        ]
+        seen = np.zeros((1, *values.shape[1:]))
+        for share, out, _ in taps:
+            seen[out] += share.sum(axis=1)
+        values = values / np.where(seen > 0, seen, 1)
+        parts = []
+        for own in np.split(np.arange(len(shares)), self.groups):
+            part = np.zeros((len(values), self.rows.n_in, self.columns.n_in, shares.shape[3]))
+            for share, out, origin in taps:
+                part[origin] += values[out][..., own] @ share[own]
+            parts.append(part)
+        return np.concatenate(parts, axis=3)
+
+
+def layer_windows(axis):
+    """Return ``(start, stop)`` of the windows of a pooling layer's `Axis`, padding left out."""
+    starts = (i * axis.stride - axis.before for i in range(axis.n_out))
+    return [(max(start, 0), min(start + axis.size, axis.n_in)) for start in starts]
