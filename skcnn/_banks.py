@@ -61,7 +61,8 @@ class LearnedBank(Bank):
         """Return the bank of some patches; with `in_pieces` there may be more to come."""
         n_filters = _count(method, n_filters, patches)
         names = [f"{method}{i}" for i in range(n_filters)]
-        bank = cls(names, shape, whitener, np.zeros((n_filters, patches.shape[1])), method)
+        atoms = np.zeros((n_filters, patches.shape[1]), patches.dtype)
+        bank = cls(names, shape, whitener, atoms, method)
         if method == "random":
             bank.atoms[...] = random_state.normal(size=bank.atoms.shape)
         elif method == "kmeans":
@@ -76,7 +77,8 @@ class LearnedBank(Bank):
         return bank
 
     def partial_fit(self, patches, random_state):
-        """Learn from more patches."""
+        """Learn from more patches, in the float type of the first."""
+        patches = patches.astype(self.atoms.dtype, copy=False)
         if self.method == "patches":
             self._sample(self.whitener.transform(patches), random_state)
         elif self.learner is not None:

@@ -12,6 +12,7 @@ from skcnn.layers.encoded_conv import EncodedConv, Pooling
 
 BOTH_SIGNS = ("crelu", "soft_threshold")
 POOLINGS = ("max", "avg", "sum", "global_max", "global_avg", "global_sum")
+NO_POOLING = Pooling("sum")  # over windows of one position
 LAYERS = {"max": MaxPool, "avg": AvgPool}  # that pool as `Pooling` does
 
 
@@ -87,7 +88,7 @@ def from_bank(bank, image_shape, *, stride, padding, activation, thresholds, poo
     contrast = bank.whitener.contrast
     if contrast is None and isinstance(encoder, Activated) and _is_layer(pooling):
         layers = [conv.set_params(activation=activation)]
-        if pooling.size != 1:
+        if pooling.reduce in LAYERS:
             layers.append(LAYERS[pooling.reduce](pooling.size, stride=pooling.stride))
     else:
         layers = [EncodedConv(conv, encoder, pooling, contrast)]
@@ -120,7 +121,7 @@ def from_bank(bank, image_shape, *, stride, padding, activation, thresholds, poo
 
 def _is_layer(pooling):
     """Whether a pooling layer, or none, does the same; those are faster on few filters."""
-    return pooling.grid is None and (pooling.reduce in LAYERS or pooling.size == 1)
+    return pooling == NO_POOLING or (pooling.grid is None and pooling.reduce in LAYERS)
 
 
 def _encoded(bank, activation, thresholds):
@@ -143,14 +144,14 @@ def _encoded(bank, activation, thresholds):
 
 def from_cnn(cnn):
     """Return the `Features` of a fitted network: its layers before the first dense one."""
-    layers = list(cnn.layers)
+    layers = list(cnn._network.layers[:-1])
     dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
     layers = layers[: dense[0]] if dense else layers
     first = next((i for i, layer in enumerate(layers) if isinstance(layer, Conv)), None)
     if first is None:
         raise ValueError(
             "filters must be a CNNClassifier with a convolution before its first Dense layer. "
-            f"Got layers={cnn.layers!r} instead."
+            f"Got layers={cnn._network.layers[:-1]!r} instead."
         )
     network = Network(layers, cnn.image_shape_)
     weights = np.zeros(network.n_weights)
@@ -194,7 +195,7 @@ def _way_back(layers, shapes, coefs):
 def chosen_pooling(pooling, pool_size, pool_stride, pool_grid):
     """Return the `Pooling` that the parameters of `ConvFeatureExtractor` mean."""
     if pooling is None:
-        return Pooling("sum")
+        return NO_POOLING
     if pooling.startswith("global_"):
         return Pooling(pooling.removeprefix("global_"), grid=1)
     return Pooling(pooling, pool_size, pool_stride, pool_grid)

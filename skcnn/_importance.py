@@ -39,7 +39,7 @@ class PoolBack(NamedTuple):
 class ConvBack(NamedTuple):
     """Shares the value of each position among the pixels under the filter, by absolute weight.
 
-    Nothing falls on the padding.
+    Nothing falls on the padding: where the filter sees nothing else, all goes to the nearest pixel.
     """
 
     filters: np.ndarray  # (filters, kernel rows, kernel columns, channels of a group)
@@ -59,14 +59,26 @@ class ConvBack(NamedTuple):
         seen = np.zeros((1, *values.shape[1:]))
         for share, out, _ in taps:
             seen[out] += share.sum(axis=1)
-        values = values / np.where(seen > 0, seen, 1)
+        unseen = values * (seen == 0)
+        values = values / np.where(seen > 0, seen, np.inf)
+        nearest = np.ix_(
+            range(len(values)), *(_middles(axis) for axis in (self.rows, self.columns))
+        )
         parts = []
         for own in np.split(np.arange(len(shares)), self.groups):
             part = np.zeros((len(values), self.rows.n_in, self.columns.n_in, shares.shape[3]))
             for share, out, origin in taps:
                 part[origin] += values[out][..., own] @ share[own]
+            lost = unseen[..., own].sum(axis=3, keepdims=True) / part.shape[3]
+            np.add.at(part, nearest, lost)
             parts.append(part)
         return np.concatenate(parts, axis=3)
+
+
+def _middles(axis):
+    """Return the position nearest to the middle of each window of a convolution's `Axis`."""
+    middles = np.arange(axis.n_out) * axis.stride - axis.before + axis.extent // 2
+    return np.clip(middles, 0, axis.n_in - 1)
 
 
 def layer_windows(axis):

@@ -44,11 +44,11 @@ def learn(params, X, image_shape, y, *, in_pieces):
     in_pieces : bool
         Whether X is the first piece of more to come.
     """
-    random_state = check_random_state(params.random_state)
+    seed = check_random_state(params.random_state).randint(np.iinfo(np.int32).max)
+    random_state = np.random.RandomState(seed)  # its own: partial_fit goes on from it
     if isinstance(params.filters, BaseCNN | FrozenEstimator):
         cnn = _fitted_cnn(params.filters, X, image_shape, y, in_pieces)
         return Learned(from_cnn(cnn), random_state, cnn=cnn)
-    random_state = copy.deepcopy(random_state) if in_pieces else random_state
     bank = _make_bank(params, X, image_shape, random_state, in_pieces)
     return _with_features(params, bank, X, image_shape, random_state)
 

@@ -23,6 +23,7 @@ class Network:
     """
 
     def __init__(self, layers, image_shape):
+        self.layers = tuple(layers)
         self.image_shape = image_shape
         self.shapes = [image_shape]
         for index, layer in enumerate(layers):

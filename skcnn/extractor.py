@@ -53,14 +53,14 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         the root of its variance plus `contrast_epsilon`. "auto" means "contrast" for "random",
         "patches" and "kmeans", "mean" for "pca", None for other filters.
 
-    contrast_epsilon : float, default=0.01
+    contrast_epsilon : float, default=0.1
         In units of the variance of all pixels.
 
     whiten : "auto" or bool, default="auto"
         Whether patches are whitened (ZCA), which is folded into the filters. "auto" means True for
         "random", "patches" and "kmeans".
 
-    whiten_epsilon : float, default=0.1
+    whiten_epsilon : float, default=0.3
         Added to the variance of each principal component, in units of their mean.
 
     stride : int or (int, int), default=1
@@ -203,9 +203,9 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         kernel_size=None,
         n_patches=100_000,
         normalize="auto",
-        contrast_epsilon=0.01,
+        contrast_epsilon=0.1,
         whiten="auto",
-        whiten_epsilon=0.1,
+        whiten_epsilon=0.3,
         stride=1,
         padding="same",
         activation="relu",
@@ -242,7 +242,7 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None):
         """Learn the shape of the images, and the filters that are to be learned.
 
@@ -262,7 +262,7 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         """
         return self._start(X, y, in_pieces=False)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None):
         """Learn from a further piece of the data.
 
@@ -292,8 +292,9 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     def _start(self, X, y, *, in_pieces):
         """Check, learn from the beginning, and keep the result once all has gone well."""
         _images.check_image_shape(self.image_shape)
-        for name in ("kernel_size", "pool_size", "pool_stride", "pool_grid"):
+        for name in ("kernel_size", "stride", "pool_size", "pool_stride", "pool_grid"):
             check_pair(name, getattr(self, name), 1)
+        check_pair("padding", self.padding, 0)
         flat, told = _images.check_images(X, self)
         image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
         learned = learn(self, flat, image_shape, y, in_pieces=in_pieces)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import run, to_images, to_maps
+from sklearn.base import clone
 
-from skcnn import ConvFeatureExtractor
-from skcnn.layers import Conv
+from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn.layers import Conv, MaxPool
 
 GEOMETRIES = [
     {},
@@ -223,3 +224,33 @@ def test_what_does_not_fit(params, shape, message):
 def test_parameters_are_checked(name, value):
     with pytest.raises(ValueError, match=f"{name}.* must be .*Got "):
         Conv(**{"filters": 2, name: value}).validate()
+
+
+def test_filters_to_start_from():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 6, 5, 3)), np.arange(20) % 2
+    init = ConvFeatureExtractor("patches", n_filters=4, kernel_size=3).fit(X).filters_
+    layer = Conv(4, 3, init=init)
+    kept = init.copy()
+    nothing_learned = {"learning_rate_init": 1e-300, "solver": "sgd", "alpha": 0, "max_iter": 1}
+    clf = CNNClassifier((layer, MaxPool()), **nothing_learned).fit(X, y)
+    assert_array_equal(clf.coefs_[0], init)
+    clf.set_params(learning_rate_init=0.1).fit(X, y)
+    assert not np.array_equal(clf.coefs_[0], init)
+    assert_array_equal(layer.init, kept)
+    assert clone(clf).fit(X, y).score(X, y) >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (np.ones((4, 3, 3, 1)), r"init must have shape \(4, 3, 3, 3\). Got \(4, 3, 3, 1\) instead"),
+        (np.ones((3, 3)), r"layers\[0\] Conv: init must have shape"),
+        (np.full((4, 3, 3, 3), np.nan), "Input init contains NaN"),
+        ("he", "'init' parameter of Conv must be"),
+    ],
+)
+def test_filters_that_do_not_fit(init, message):
+    X = np.random.default_rng(0).normal(size=(20, 6, 5, 3))
+    with pytest.raises(ValueError, match=message):
+        CNNClassifier((Conv(4, 3, init=init),)).fit(X, np.arange(20) % 2)

@@ -3,6 +3,7 @@
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
 from skcnn.layers import (
@@ -46,7 +47,23 @@ VARIANTS += [
     ConvFeatureExtractor("sobel", padding="same", pooling="avg", pool_size=3, pool_stride=2),
     ConvFeatureExtractor("gabor", n_filters=3, kernel_size=(1, 3), activation="tanh"),
     ConvFeatureExtractor([[[1, 0, -1]]], pooling=None, stride=2, n_jobs=2),
+    ConvFeatureExtractor("random", n_filters=8, n_patches=200, activation="crelu"),
+    ConvFeatureExtractor("patches", n_patches=200, activation="soft_threshold"),
+    ConvFeatureExtractor(
+        "patches", n_patches=200, activation="soft_threshold", threshold_quantile=0.5
+    ),
+    ConvFeatureExtractor("kmeans", n_patches=200, activation="triangle", pool_grid=(1, 3)),
+    ConvFeatureExtractor("kmeans", n_patches=200, activation="crelu", padding="valid"),
+    ConvFeatureExtractor("pca", kernel_size=(1, 2), n_patches=200, pool_grid=2, pooling="avg"),
+    ConvFeatureExtractor("pca", n_patches=200, activation="triangle", whiten=True),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Hold `MiniBatchKMeans` to one thread: beside other jobs its threads wait for each other."""
+    with threadpool_limits(1):
+        yield
 
 
 @parametrize_with_checks(AS_THEY_COME)
@@ -84,7 +101,14 @@ def test_checks_that_are_not_run(estimator, name):
 
 
 @pytest.mark.parametrize("name", NOT_RUN_OF_TRANSFORMERS)
-@pytest.mark.parametrize("params", [{}, {"filters": "gabor", "kernel_size": 3, "stride": 2}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"filters": "gabor", "kernel_size": 3, "stride": 2},
+        {"filters": "kmeans", "n_patches": 200, "activation": "crelu"},
+    ],
+)
 def test_checks_of_transformers_that_are_not_run(params, name):
     for library in ("pandas", "polars"):
         if library in name:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import convolution, depthwise, epilogue, winograd
@@ -42,6 +43,11 @@ class Conv(Layer):
 
     activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
 
+    init : array-like of shape (filters, kernel rows, kernel columns, channels of a group), \
+            default=None
+        Filters to start training from, those of a fitted `ConvFeatureExtractor` for example; they
+        meet the images as `standardize` leaves them. None means random ones.
+
     Examples
     --------
     >>> from skcnn.layers import Conv
@@ -57,6 +63,7 @@ class Conv(Layer):
         "dilation": [POSITIVE, tuple, list],
         "groups": [POSITIVE],
         "activation": ACTIVATION_OPTIONS,
+        "init": [None, "array-like"],
     }
 
     def __init__(
@@ -69,6 +76,7 @@ class Conv(Layer):
         dilation=1,
         groups=1,
         activation="relu",
+        init=None,
     ):
         self.filters = filters
         self.kernel_size = kernel_size
@@ -77,6 +85,7 @@ class Conv(Layer):
         self.dilation = dilation
         self.groups = groups
         self.activation = activation
+        self.init = init
 
     def plan(self, input_shape):
         """Return the `ConvPlan` of one group on a map of `input_shape`."""
@@ -96,6 +105,8 @@ class Conv(Layer):
         check_pair("stride", self.stride, 1)
         check_pair("dilation", self.dilation, 1)
         check_pair("padding", self.padding, 0)
+        if self.init is not None:
+            check_array(self.init, ensure_2d=False, allow_nd=True, input_name="init")
 
     def output_shape(self, input_shape):
         for name, value in (("channels", input_shape[2]), ("filters", self.filters)):
@@ -115,8 +126,14 @@ class Conv(Layer):
 
     def weight_shapes(self, input_shape):
         plan = self.plan(input_shape)
-        coef = (self.filters, plan.rows.size, plan.channels, plan.columns.size)
-        return {"coef": coef, "intercept": (self.filters,)}
+        rows, columns = plan.rows.size, plan.columns.size
+        told = (self.filters, rows, columns, plan.channels)
+        if self.init is not None and np.shape(self.init) != told:
+            raise ValueError(f"init must have shape {told}. Got {np.shape(self.init)} instead")
+        return {
+            "coef": (self.filters, rows, plan.channels, columns),
+            "intercept": (self.filters,),
+        }
 
     def buffer_shapes(self, input_shape, n_images):
         plan = self.plan(input_shape)
@@ -135,10 +152,10 @@ class Conv(Layer):
         filters, rows, channels, columns = shapes["coef"]
         field = rows * columns
         scale = spread(self.activation, channels * field, filters // self.groups * field)
-        return {
-            "coef": random_state.normal(0, scale, shapes["coef"]),
-            "intercept": np.zeros(shapes["intercept"]),
-        }
+        coef = random_state.normal(0, scale, shapes["coef"])
+        if self.init is not None:
+            self.public_coef(coef)[...] = self.init
+        return {"coef": coef, "intercept": np.zeros(shapes["intercept"])}
 
     def public_coef(self, coef):
         """Return `coef` as (filters, kernel rows, kernel columns, channels)."""
