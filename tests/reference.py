@@ -40,8 +40,9 @@ def conv(
     dilation=1,
     groups=1,
     activation="relu",
+    init=None,
 ):
-    """Convolve by SciPy, one image and one filter at a time."""
+    """Convolve by SciPy, one image and one filter at a time; `init` is only a layer's parameter."""
     (rows, columns), (down, right) = filters.shape[1:3], pair(dilation)
     spread = np.zeros(
         (len(filters), down * (rows - 1) + 1, right * (columns - 1) + 1, filters.shape[3])
