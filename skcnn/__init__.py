@@ -3,7 +3,8 @@
 from skcnn._versions import show_versions
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
+from skcnn.regressor import CNNRegressor
 
 __version__ = "0.1.0"
 
-__all__ = ["CNNClassifier", "ConvFeatureExtractor", "__version__", "show_versions"]
+__all__ = ["CNNClassifier", "CNNRegressor", "ConvFeatureExtractor", "__version__", "show_versions"]

@@ -2,71 +2,148 @@
 
 import copy
 from abc import abstractmethod
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import (
-    _check_sample_weight,
-    check_is_fitted,
-)
+from sklearn.utils.validation import _check_sample_weight
 
-from skcnn import _images
+from skcnn import _images, _validation
+from skcnn._augment import check_augment
+from skcnn._callbacks import CallbackSupportMixin, Observer
+from skcnn._fitted import FittedMixin
 from skcnn._network import Network, check_layers
 from skcnn._params import LayerParamsMixin
-from skcnn._training import Progress, Task, predict_outputs, train
+from skcnn._training import Limits, Progress, Task, train
+from skcnn.architectures import sklearn_default
 from skcnn.layers import Dense
-from skcnn.optimizers import SGD, Adam
+from skcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from skcnn.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
+
+DEFAULT_LAYERS = sklearn_default()
+
+_AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
+_POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
-@dataclass
-class Targets:
-    """Targets as the loss takes them, and what follows from them."""
-
-    values: np.ndarray
-    loss: object
-    n_outputs: int
-    attributes: dict
-
-
-class BaseCNN(LayerParamsMixin, BaseEstimator):
-    """Base of `CNNClassifier`."""
+class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator):
+    """Base of `CNNClassifier` and `CNNRegressor`."""
 
     _parameter_constraints: dict = {
         "layers": [tuple, list],
         "image_shape": [None, tuple, list],
         "standardize": ["boolean"],
-        "solver": [StrOptions({"adam", "sgd"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
+        "alpha": [_AT_LEAST_ZERO],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", "cosine", "onecycle"})],
+        "learning_rate_init": [_POSITIVE],
+        "power_t": [_AT_LEAST_ZERO],
+        "warmup": [None, Interval(Real, 0, 1, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_seconds": [None, _POSITIVE],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": [_AT_LEAST_ZERO],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="both")],
         "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "scoring": [None, str, callable],
         "beta_1": [Interval(Real, 0, 1, closed="left")],
         "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
+        "epsilon": [_POSITIVE],
+        "weight_decay": [_AT_LEAST_ZERO],
+        "clip_norm": [None, _POSITIVE],
+        "augment": [dict, callable, None],
+        "n_test_augment": [Interval(Integral, 0, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "n_jobs": [None, Integral],
     }
 
     @abstractmethod
-    def _encode_targets(self, y, n_samples, classes):
-        """Return the `Targets` that y holds."""
+    def __init__(
+        self,
+        layers,
+        image_shape,
+        standardize,
+        solver,
+        alpha,
+        batch_size,
+        learning_rate,
+        learning_rate_init,
+        power_t,
+        warmup,
+        max_iter,
+        max_seconds,
+        shuffle,
+        random_state,
+        tol,
+        verbose,
+        warm_start,
+        momentum,
+        nesterovs_momentum,
+        early_stopping,
+        validation_fraction,
+        scoring,
+        beta_1,
+        beta_2,
+        epsilon,
+        weight_decay,
+        clip_norm,
+        augment,
+        n_test_augment,
+        n_iter_no_change,
+        n_jobs,
+    ):
+        self.layers = layers
+        self.image_shape = image_shape
+        self.standardize = standardize
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.warmup = warmup
+        self.max_iter = max_iter
+        self.max_seconds = max_seconds
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.scoring = scoring
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+        self.augment = augment
+        self.n_test_augment = n_test_augment
+        self.n_iter_no_change = n_iter_no_change
+        self.n_jobs = n_jobs
+
+    @abstractmethod
+    def _encode_targets(self, y, n_samples, known):
+        """Return the `Targets` that y holds; `known` are attributes that earlier data has set."""
+
+    def _first_outputs(self, targets, weights):
+        return 0  # what the outputs are before training
+
+    def _weigh(self, targets, weights, in_pieces):
+        return weights  # in the loss
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None):
         """Train the network.
 
         Parameters
@@ -75,11 +152,17 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
                 (n_samples, rows, columns, channels)
             Images, of any real dtype. Integers are not copied to float as a whole.
 
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, not negative; None means one each.
+
+        X_val : array-like, default=None
+            Images to validate on after each epoch, in place of some of X.
+
+        y_val : array-like, default=None
+            Their targets.
 
         Returns
         -------
@@ -87,25 +170,63 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
             Unchanged if an error is raised.
         """
         first = not (self.warm_start and hasattr(self, "_progress"))
-        return self._train(X, y, sample_weight, first=first, max_iter=self.max_iter)
+        return self._train(
+            X, y, sample_weight, first=first, max_iter=self.max_iter, validation=(X_val, y_val)
+        )
 
-    def _train(self, X, y, sample_weight, *, first, max_iter, classes=None):
+    def _train(
+        self,
+        X,
+        y,
+        sample_weight,
+        *,
+        first,
+        max_iter,
+        known=None,
+        in_pieces=False,
+        validation=(None, None),
+    ):
         """Check, train on copies, and keep the result only once all has gone well."""
         check_layers(self.layers)
         _images.check_image_shape(self.image_shape)
+        if self.scoring is not None:
+            _validation.check_scoring(self, self.scoring)
         if first:
             flat, told = _images.check_images(X, self)
         else:
             flat, told = _images.check_images_as_fitted(X, self), None
-        targets = self._encode_targets(y, len(flat), classes if first else self.classes_)
-        weights = self._check_weights(sample_weight, flat)
+        targets = self._encode_targets(y, len(flat), known if first else vars(self))
+        weights = self._weigh(targets, self._check_weights(sample_weight, flat), in_pieces)
+        if not weights.any():
+            raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")
         if first:
-            start = self._start(flat, told, targets, sample_weight is not None, weights)
+            image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
+            start = self._start(image_shape, targets, weights.dtype)
         else:
             start = {name: copy.deepcopy(getattr(self, name)) for name in ("_network", "_progress")}
             start |= {name: getattr(self, name) for name in ("_center", "_scale", "image_shape_")}
             self._check_same_network(start["_network"])
-        self._run(self._task(flat, targets, weights, start), start["_progress"], max_iter)
+        splits = self.early_stopping and not in_pieces
+        rows, held_out = self._hold_out(flat, y, targets, weights, start, validation, splits)
+        if first:
+            own = np.zeros_like(weights)
+            own[rows] = weights[rows]
+            is_plain = np.ptp(weights) == 0 and len(rows) == len(flat)
+            start |= self._statistics(flat, start["image_shape_"], None if is_plain else own)
+            intercepts = start["_network"].public_weights(start["_progress"].weights)[1]
+            intercepts[-1][...] = self._first_outputs(targets, own)
+        task = self._task(flat, targets, weights, start, rows, held_out)
+        progress = start["_progress"]
+        if first:
+            n_batches = -(-len(rows) // task.batch_size)
+            progress.schedule = self._schedule(n_batches * self.max_iter)
+        progress.schedule.rate_init = float(self.learning_rate_init)
+        limits = Limits(
+            max_iter, self.tol, self.n_iter_no_change, self.max_seconds, self.early_stopping
+        )
+        observer = Observer(self, X, flat, y, sample_weight, targets.attributes | start, max_iter)
+        train(task, progress, self.n_jobs, limits, self.verbose, observer)
+        observer.end()
         if first:
             _images.check_features(self, X, flat, reset=True)
         for name, value in (targets.attributes | start).items():
@@ -115,29 +236,53 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
     def _check_weights(self, sample_weight, flat):
         """Return the weights as an array of the computation's float type."""
         dtype = _images.float_type(flat.dtype)
-        weights = _check_sample_weight(sample_weight, flat, dtype=dtype, ensure_non_negative=True)
-        if not weights.any():
-            raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")
-        return weights
+        return _check_sample_weight(sample_weight, flat, dtype=dtype, ensure_non_negative=True)
 
-    def _start(self, flat, told, targets, is_weighted, weights):
+    def _start(self, image_shape, targets, dtype):
         """Return the attributes of a fit from the beginning, initial weights among them."""
-        image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
         network = self._build(image_shape, targets.n_outputs)
         random_state = check_random_state(self.random_state)
-        vector = network.initial_weights(random_state, weights.dtype)
-        if self.standardize:
-            used = weights if is_weighted else None
-            center, scale = _images.channel_statistics(flat, image_shape, used)
-        else:
-            center, scale = np.zeros(image_shape[2]), np.ones(image_shape[2])
+        seed = int(copy.deepcopy(random_state).randint(np.iinfo(np.int32).max))
+        vector = network.initial_weights(random_state, dtype)
+        optimizer = self._optimizer(vector, network.n_coefs)
         return {
             "image_shape_": image_shape,
             "_network": network,
-            "_center": center,
-            "_scale": scale,
-            "_progress": Progress(vector, self._optimizer(vector), random_state),
+            "_progress": Progress(vector, optimizer, random_state, seed=seed),
         }
+
+    def _statistics(self, flat, image_shape, weights):
+        """Return the attributes by which images are standardised."""
+        if self.standardize:
+            center, scale = _images.channel_statistics(flat, image_shape, weights)
+        else:
+            center, scale = np.zeros(image_shape[2]), np.ones(image_shape[2])
+        return {"_center": center, "_scale": scale}
+
+    def _hold_out(self, flat, y, targets, weights, start, validation, splits):
+        """Return the numbers of the samples to train on, and a `HeldOut` or None."""
+        X_val, y_val = validation
+        everything = np.arange(len(flat))
+        if X_val is None and y_val is None:
+            if not splits:
+                return everything, None
+            how = self.validation_fraction, start["_progress"].seed
+            rows, held = _validation.split(targets, weights, *how)
+            return rows, _validation.HeldOut(flat, held, y, targets.values, weights)
+        if X_val is None or y_val is None:
+            given, missing = ("X_val", "y_val") if y_val is None else ("y_val", "X_val")
+            raise ValueError(f"{missing} must be passed together with {given}. Got None instead.")
+        other, told = _images.check_images(X_val, self)
+        shape = start["image_shape_"]
+        if told not in (None, shape) or other.shape[1] != np.prod(shape):
+            raise ValueError(
+                f"X_val must hold images of the shape of those in X, {shape}. "
+                f"Got {told or other.shape[1:]} instead."
+            )
+        known = self._encode_targets(y_val, len(other), targets.attributes)
+        ones = np.ones(len(other), weights.dtype)
+        held = _validation.HeldOut(other, np.arange(len(other)), y_val, known.values, ones)
+        return everything, held
 
     def _build(self, image_shape, n_outputs):
         """Return the network of the layers and the output layer, which users never write."""
@@ -153,110 +298,53 @@ class BaseCNN(LayerParamsMixin, BaseEstimator):
                 "goes on (warm_start or partial_fit)."
             )
 
-    def _optimizer(self, vector):
+    def _optimizer(self, vector, n_coefs):
         """Return a new optimizer of the vector of weights."""
-        if self.solver == "adam":
-            return Adam(vector, self.beta_1, self.beta_2, self.epsilon)
-        return SGD(vector, self.momentum, self.nesterovs_momentum)
+        if self.solver == "sgd":
+            return SGD(vector, self.momentum, self.nesterovs_momentum)
+        if self.solver == "rmsprop":
+            return RMSprop(vector, epsilon=self.epsilon)
+        if self.solver == "adamw":
+            betas = self.beta_1, self.beta_2, self.epsilon
+            return AdamW(vector, n_coefs, self.weight_decay, *betas)
+        return Adam(vector, self.beta_1, self.beta_2, self.epsilon)
 
-    def _task(self, flat, targets, weights, start):
+    def _schedule(self, n_steps):
+        """Return a new schedule of the learning rate, over so many steps."""
+        rate = self.learning_rate_init
+        if self.learning_rate == "invscaling":
+            return InvScaling(rate, self.power_t)
+        if self.learning_rate == "adaptive":
+            return Adaptive(rate)
+        if self.learning_rate == "cosine":
+            return Cosine(rate, n_steps, warmup=self.warmup or 0.0)
+        if self.learning_rate == "onecycle":
+            return OneCycle(rate, n_steps, warmup=0.3 if self.warmup is None else self.warmup)
+        return Constant(rate)
+
+    def _task(self, flat, targets, weights, start, rows, held_out):
         """Return what training is about."""
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         dtype = start["_progress"].weights.dtype
-        images = _images.Images(
-            flat, start["image_shape_"], start["_center"], start["_scale"], dtype
-        )
-        return Task(
+        how = start["image_shape_"], start["_center"], start["_scale"], dtype
+        task = Task(
             network=start["_network"],
             loss=targets.loss,
-            images=images,
+            images=_images.Images(flat, *how),
+            rows=rows,
             targets=targets.values,
             sample_weight=weights,
             alpha=self.alpha,
-            learning_rate=self.learning_rate_init,
-            batch_size=min(batch_size, len(flat)),
+            batch_size=min(batch_size, len(rows)),
             shuffle=self.shuffle,
+            clip_norm=self.clip_norm,
+            augment=check_augment(self.augment, start["image_shape_"]),
+            seed=start["_progress"].seed,
         )
-
-    def _run(self, task, progress, max_iter):
-        """Train."""
-        train(
-            task,
-            progress,
-            self.n_jobs,
-            max_iter=max_iter,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            verbose=self.verbose,
-        )
-
-    def _outputs(self, X):
-        """Return the network's raw outputs, shape (n_samples, n_outputs)."""
-        check_is_fitted(self)
-        flat = _images.check_images_as_fitted(X, self)
-        progress = self._progress
-        images = _images.Images(
-            flat, self.image_shape_, self._center, self._scale, progress.weights.dtype
-        )
-        outputs = predict_outputs(self._network, progress.weights, images, self.n_jobs)
-        return outputs.reshape(len(flat), -1)
-
-    @property
-    def coefs_(self):
-        """Coefficients of the layers that have them, as views: changes to them take effect."""
-        check_is_fitted(self)
-        return self._network.public_weights(self._progress.weights)[0]
-
-    @property
-    def intercepts_(self):
-        """Intercepts of the layers that have them, as views: changes to them take effect."""
-        check_is_fitted(self)
-        return self._network.public_weights(self._progress.weights)[1]
-
-    @property
-    def loss_curve_(self):
-        """Mean loss of each epoch."""
-        check_is_fitted(self)
-        return self._progress.loss_curve
-
-    @property
-    def loss_(self):
-        """Mean loss of the last epoch."""
-        return self.loss_curve_[-1]
-
-    @property
-    def best_loss_(self):
-        """Lowest mean loss of an epoch."""
-        check_is_fitted(self)
-        return self._progress.best_loss
-
-    @property
-    def n_iter_(self):
-        """Number of epochs."""
-        return len(self.loss_curve_)
-
-    @property
-    def t_(self):
-        """Number of training samples seen, an image counting once an epoch."""
-        check_is_fitted(self)
-        return self._progress.n_samples_seen
-
-    @property
-    def n_layers_(self):
-        """Number of layers, input and output included."""
-        check_is_fitted(self)
-        return len(self._network.shapes)
-
-    @property
-    def n_outputs_(self):
-        """Number of outputs."""
-        check_is_fitted(self)
-        return self._network.output_shape[2]
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
-
-    def __sklearn_is_fitted__(self):
-        return hasattr(self, "_progress")
+        if held_out is not None:
+            view = copy.copy(self)
+            vars(view).update(targets.attributes | start)
+            task.score = held_out.scorer(view, targets.loss, self.scoring)
+            task.held_out = _images.Images(held_out.X, *how)
+            task.held_out_rows = held_out.rows
+        return task

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from skcnn._engine.encoding import Activated, BothSigns, Triangle
-from skcnn._importance import ConvBack, PoolBack, SignsBack, layer_windows
+from skcnn._importance import ConvBack, NoWayBack, PoolBack, SignsBack, layer_windows
 from skcnn._network import Network, check_layers
-from skcnn.layers import Activation, AvgPool, Conv, Dense, MaxPool
+from skcnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
 from skcnn.layers.encoded_conv import EncodedConv, Pooling
 
 BOTH_SIGNS = ("crelu", "soft_threshold")
@@ -155,7 +155,7 @@ def from_cnn(cnn):
         )
     network = Network(layers, cnn.image_shape_)
     weights = np.zeros(network.n_weights)
-    own = cnn._network.views(cnn._progress.weights)
+    own = cnn._network.views(cnn._weights)
     for views, trained in zip(network.views(weights), own, strict=False):
         for name, values in views.items():
             values[...] = trained[name]
@@ -184,11 +184,10 @@ def _way_back(layers, shapes, coefs):
         elif isinstance(layer, MaxPool | AvgPool):
             windows = [layer_windows(axis) for axis in layer.axes(shape)]
             steps.append(PoolBack(windows, shape[:2]))
-        elif not isinstance(layer, Activation):
-            raise ValueError(
-                f"filters must be a network of convolutions, poolings and activations. Got {layer!r} "
-                "among its layers instead."
-            )
+        elif not isinstance(layer, Activation | BatchNorm | Dropout):
+            steps.append(NoWayBack(layer))
+        if isinstance(layer, BatchNorm):
+            coefs.pop(0)
     return steps[::-1]
 
 

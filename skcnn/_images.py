@@ -175,6 +175,23 @@ class Images:
         return maps
 
 
+class AugmentedImages:
+    """Images as `Images` gives them, changed by a plan of `check_augment`."""
+
+    def __init__(self, images, plan, key):
+        self.images = images
+        self.plan = plan
+        self.key = key
+
+    def __len__(self):
+        return len(self.images)
+
+    def maps(self, index):
+        """Return images as maps; `index` is as in `Images.maps`."""
+        numbers = np.arange(len(self))[index]
+        return self.plan.apply(self.images.maps(index), self.key, numbers)
+
+
 def channel_statistics(X, image_shape, sample_weight):
     """Return the weighted mean and standard deviation of each channel, in float64.
 

@@ -75,6 +75,19 @@ class ConvBack(NamedTuple):
         return np.concatenate(parts, axis=3)
 
 
+class NoWayBack(NamedTuple):
+    """Stands for a layer whose outputs cannot be spread over its inputs."""
+
+    layer: object
+
+    def spread(self, values):
+        """Raise a `ValueError`."""
+        raise ValueError(
+            "inverse_importance takes networks of convolutions, poolings and layers that act on "
+            f"each value alone. Got {self.layer!r} among their layers instead."
+        )
+
+
 def _middles(axis):
     """Return the position nearest to the middle of each window of a convolution's `Axis`."""
     middles = np.arange(axis.n_out) * axis.stride - axis.before + axis.extent // 2

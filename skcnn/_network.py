@@ -3,9 +3,11 @@
 import numpy as np
 
 from skcnn.layers import Conv
-from skcnn.layers.base import Work
+from skcnn.layers.base import Shard, Work
 from skcnn.layers.conv_pool import ConvPool
 
+# Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
+WEIGHTS = ("coef", "intercept", "mean", "variance")
 PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "forward", "backward")
 
 
@@ -13,7 +15,8 @@ class Network:
     """Layers, their shapes on images of one shape, and where each one's weights lie.
 
     Holds no array: weights, gradients and buffers are handed in. The vector of weights holds all
-    coefficients first, then all intercepts, so that a penalty on the coefficients is one slice.
+    coefficients first, so that a penalty on them is one slice, then all intercepts, then running
+    statistics.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ class Network:
         self.shapes = [image_shape]
         for index, layer in enumerate(layers):
             self.shapes.append(_fit_layer(layer, self.shapes[-1], index))
-        self.steps = _fuse(layers, self.shapes)
+        self.steps = _fuse(_flat(layers), image_shape)
         self.input_shapes = [image_shape]
         for layer in self.steps:
             self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
@@ -49,13 +52,15 @@ class Network:
         ]
         self.places = [{} for _ in self.steps]
         stop = 0
-        for name in ("coef", "intercept"):
+        for name in WEIGHTS:
             for place, shape in zip(self.places, shapes, strict=True):
                 if name in shape:
                     start, stop = stop, stop + int(np.prod(shape[name]))
                     place[name] = slice(start, stop), shape[name]
             if name == "coef":
                 self.n_coefs = stop
+            elif name == "intercept":
+                self.n_learned = stop
         self.n_weights = stop
         self.first_learned = next((i for i, place in enumerate(self.places) if place), 0)
 
@@ -86,8 +91,9 @@ class Network:
 
     def works(self, n_images, dtype, learning=True):
         """Return the buffers of each step for shards of `n_images`."""
+        shard = Shard()
         return [
-            Work(layer, shape, n_images, dtype, i > self.first_learned, learning)
+            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
 
@@ -120,20 +126,29 @@ def check_layers(layers):
 def _fit_layer(layer, input_shape, index):
     """Return the layer's output shape; an error names the layer."""
     try:
-        unknown = set(layer.weight_shapes(input_shape)) - {"coef", "intercept"}
+        unknown = set(layer.weight_shapes(input_shape)) - set(WEIGHTS)
         if unknown:
             raise ValueError(
-                f"weight_shapes must name weights 'coef' or 'intercept'. Got {unknown} instead."
+                f"weight_shapes must name weights among {WEIGHTS}. Got {unknown} instead."
             )
         return layer.output_shape(input_shape)
     except ValueError as error:
         raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None
 
 
-def _fuse(layers, shapes):
+def _flat(layers):
+    """Return the layers with those that are made of others in their place."""
+    steps = []
+    for layer in layers:
+        steps += _flat(layer.steps()) if hasattr(layer, "steps") else [layer]
+    return steps
+
+
+def _fuse(layers, input_shape):
     """Return the layers with each convolution and the pooling behind it made one, where they fit."""
-    steps = list(layers)
-    for i in range(len(layers) - 1):
-        if type(layers[i]) is Conv and ConvPool.replaces(layers[i], layers[i + 1], shapes[i]):
-            steps[i : i + 2] = ConvPool(layers[i]), None
+    steps, shape = list(layers), input_shape
+    for i, layer in enumerate(layers[:-1]):
+        if type(layer) is Conv and ConvPool.replaces(layer, layers[i + 1], shape):
+            steps[i : i + 2] = ConvPool(layer), None
+        shape = layer.output_shape(shape)
     return [step for step in steps if step is not None]

@@ -1,23 +1,18 @@
 """The convolutional classifier."""
 
-from typing import ClassVar
+from numbers import Real
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import (
-    assert_all_finite,
-    check_consistent_length,
-    check_is_fitted,
-    column_or_1d,
-)
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import unique_labels
 
-from skcnn._cnn import BaseCNN, Targets
-from skcnn.layers import Conv, MaxPool
-from skcnn.losses import BinaryCrossEntropy, CategoricalCrossEntropy
+from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
+from skcnn._fitted import ClassProbabilities
+from skcnn._targets import encode_labels, weigh_classes
 
 
-class CNNClassifier(ClassifierMixin, BaseCNN):
+class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
     """Convolutional neural network classifier, trained by backpropagation.
 
     Minimises the mean weighted cross-entropy plus ``alpha / 2 * ||W||^2 / sum(weights)``.
@@ -39,7 +34,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         Subtract the weighted mean of each channel and divide by its standard deviation, learned
         in `fit` (in the first `partial_fit`, kept afterwards).
 
-    solver : {"adam", "sgd"}, default="adam"
+    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
+        "adamw" is Adam with `weight_decay` apart from the gradient.
 
     alpha : float, default=1e-4
         Strength of the L2 penalty on the coefficients.
@@ -47,28 +43,45 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     batch_size : int or "auto", default="auto"
         Images in a mini-batch. "auto" means ``min(200, n_samples)``.
 
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle"}, \
+            default="constant"
+        How the step size changes. "invscaling": divided by ``t_ ** power_t`` after each epoch.
+        "adaptive": divided by 5 whenever the loss (or the validation score) has not improved for
+        more than `n_iter_no_change` epochs, until it is below 1e-6. "cosine" and "onecycle" take
+        `max_iter` epochs to fall to 0 along a cosine, after a rise over the share `warmup`; they
+        are not stopped by `tol` alone.
+
     learning_rate_init : float, default=1e-3
-        Step size.
+        Step size; for "cosine" and "onecycle" the largest.
+
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+
+    warmup : float, default=None
+        Share of all steps over which "cosine" and "onecycle" rise; None means 0 and 0.3.
 
     max_iter : int, default=100
         Largest number of epochs.
+
+    max_seconds : float, default=None
+        Training ends with the first epoch that ends later than this.
 
     shuffle : bool, default=True
         Whether to shuffle the samples before each epoch.
 
     random_state : int, RandomState instance or None, default=None
-        Of the initial weights and of shuffling. The same int gives the same weights, bit for bit,
-        for every `n_jobs`.
+        Of the initial weights, of shuffling and of what is held out. The same int gives the same
+        weights, bit for bit, for every `n_jobs`.
 
     tol : float, default=1e-4
-        Training stops when the loss has not improved by `tol` for more than `n_iter_no_change`
-        epochs.
+        Training stops when the loss, or with `early_stopping` the validation score, has not
+        improved by `tol` for more than `n_iter_no_change` epochs.
 
     verbose : bool, default=False
         Print the loss of each epoch.
 
     warm_start : bool, default=False
-        Let `fit` go on from the previous fit: weights, optimizer and random state.
+        Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
 
     momentum : float, default=0.9
         Momentum of the solver "sgd".
@@ -76,14 +89,48 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     nesterovs_momentum : bool, default=True
         Nesterov's momentum in the solver "sgd".
 
+    early_stopping : bool, default=False
+        Stop by the score of samples that are not trained on, and keep the weights that scored
+        best: those passed as `X_val` and `y_val` to `fit`, else a share of X, each class in its proportion.
+
+    validation_fraction : float, default=0.1
+        The share of X that `early_stopping` holds out.
+
+    scoring : str, callable or None, default=None
+        Score of the samples held out, as `cross_val_score` takes it; None means `score`.
+
     beta_1, beta_2 : float, default=0.9 and 0.999
-        Decay of the moments in the solver "adam".
+        Decay of the moments in the solvers "adam" and "adamw".
 
     epsilon : float, default=1e-8
-        Added to the denominator in the solver "adam".
+        Added to the denominator in the solvers "adam", "adamw" and "rmsprop".
+
+    weight_decay : float, default=0.01
+        Of the solver "adamw", on coefficients.
+
+    clip_norm : float, default=None
+        Longer gradients are shortened to this Euclidean norm.
+
+    augment : dict, callable or None, default=None
+        How images are changed at random each time they are trained on: names and strengths, such
+        as ``{"shift": 2, "rotate": 10, "zoom": 0.1, "flip": True}``. "shift" and "crop" in
+        pixels, "flip" and "flip_vertical" True or a probability, "rotate" and "shear" in degrees,
+        "zoom" and "contrast" as shares, "brightness" in standard deviations, "cutout" the side of
+        a square in pixels. Or a function ``f(images, rng)`` of standardised images of shape
+        (n_images, rows, columns, channels) and a `numpy.random.Generator`.
+
+    n_test_augment : int, default=0
+        Predictions are means over the images and so many augmented copies.
 
     n_iter_no_change : int, default=10
         Epochs without improvement that `tol` allows.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each label in the loss, times the samples' own. "balanced" means
+        ``n_samples / (n_classes * np.bincount(y))``. Labels that a dict leaves out have weight 1.
+
+    label_smoothing : float, default=0
+        Share of each target that is spread evenly over all classes.
 
     n_jobs : int, default=None
         Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
@@ -92,7 +139,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels.
+        Labels; of multilabel y the numbers of its columns.
 
     coefs_ : list of ndarray
         Of a convolution (filters, kernel rows, kernel columns, channels), of a dense layer
@@ -109,6 +156,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
 
     loss_curve_ : list of float
         Loss of each epoch.
+
+    validation_scores_, validation_loss_curve_ : list of float
+        Score and loss of the samples held out after each epoch.
+
+    best_validation_score_ : float or None
 
     n_iter_ : int
         Number of epochs.
@@ -133,7 +185,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
 
     See Also
     --------
-    ConvFeatureExtractor : Fixed filters as a transformer.
+    CNNRegressor : The same for numbers.
+    ConvFeatureExtractor : Fixed or learned filters as a transformer.
     sklearn.neural_network.MLPClassifier : Network without convolutions.
 
     References
@@ -151,25 +204,27 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     True
     """
 
-    _default_layers: ClassVar = (
-        Conv(32),
-        Conv(32),
-        MaxPool(),
-        Conv(64),
-        MaxPool(),
-    )
+    _parameter_constraints: dict = {
+        **BaseCNN._parameter_constraints,
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    }
 
     def __init__(
         self,
-        layers=_default_layers,
+        layers=DEFAULT_LAYERS,
         *,
         image_shape=None,
         standardize=True,
         solver="adam",
         alpha=1e-4,
         batch_size="auto",
+        learning_rate="constant",
         learning_rate_init=1e-3,
+        power_t=0.5,
+        warmup=None,
         max_iter=100,
+        max_seconds=None,
         shuffle=True,
         random_state=None,
         tol=1e-4,
@@ -177,66 +232,63 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         warm_start=False,
         momentum=0.9,
         nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring=None,
         beta_1=0.9,
         beta_2=0.999,
         epsilon=1e-8,
+        weight_decay=0.01,
+        clip_norm=None,
+        augment=None,
+        n_test_augment=0,
         n_iter_no_change=10,
+        class_weight=None,
+        label_smoothing=0.0,
         n_jobs=None,
     ):
-        self.layers = layers
-        self.image_shape = image_shape
-        self.standardize = standardize
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.n_jobs = n_jobs
-
-    def _encode_targets(self, y, n_samples, classes):
-        """Return y as codes; `classes` are those known already, or None."""
-        if y is None:
-            raise ValueError(
-                "This CNNClassifier estimator requires y to be passed, but the target y is None."
-            )
-        y = column_or_1d(y, warn=True)
-        check_consistent_length(np.empty(n_samples), y)
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        found = np.unique(y)
-        if classes is None:
-            classes = found
-        elif self.warm_start and hasattr(self, "classes_") and not np.isin(found, classes).all():
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous "
-                f"call to fit. Previously got {classes}, `y` has {found}"
-            )
-        elif not np.isin(found, classes).all():
-            unknown = np.setdiff1d(found, classes)
-            raise ValueError(f"y must hold labels among classes, {classes}. Got {unknown} instead.")
-        if len(classes) < 2:
-            raise ValueError(
-                "y must hold at least two classes to tell apart. Got one class only instead: "
-                f"{classes[0]!r}."
-            )
-        loss = BinaryCrossEntropy() if len(classes) == 2 else CategoricalCrossEntropy()
-        return Targets(
-            values=np.searchsorted(classes, y),
-            loss=loss,
-            n_outputs=1 if len(classes) == 2 else len(classes),
-            attributes={"classes_": classes, "_loss": loss, "out_activation_": loss.output},
+        super().__init__(
+            layers=layers,
+            image_shape=image_shape,
+            standardize=standardize,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            warmup=warmup,
+            max_iter=max_iter,
+            max_seconds=max_seconds,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            scoring=scoring,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            augment=augment,
+            n_test_augment=n_test_augment,
+            n_iter_no_change=n_iter_no_change,
+            n_jobs=n_jobs,
         )
+        self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+
+    def _encode_targets(self, y, n_samples, known):
+        warm = self.warm_start and bool(known) and "_progress" in known
+        return encode_labels(y, n_samples, known, self.label_smoothing, warm=warm)
+
+    def _weigh(self, targets, weights, in_pieces):
+        return weigh_classes(self.class_weight, targets, weights, in_pieces=in_pieces)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -271,52 +323,17 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
                 )
         elif first:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        return self._train(X, y, sample_weight, first=first, max_iter=1, classes=classes)
+        return self._train(
+            X,
+            y,
+            sample_weight,
+            first=first,
+            max_iter=1,
+            known={"classes_": classes},
+            in_pieces=True,
+        )
 
-    def predict_proba(self, X):
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
-        """
-        logits = self._outputs(X)
-        return np.ascontiguousarray(self._loss.probabilities(logits.T.copy()).T)
-
-    def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`, finite where a probability rounds to 0.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes)
-        """
-        logits = self._outputs(X)
-        return np.ascontiguousarray(self._loss.log_probabilities(logits.T).T)
-
-    def predict(self, X):
-        """Return the most probable label of each image.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        check_is_fitted(self)
-        logits = self._outputs(X)
-        codes = logits.argmax(axis=1) if len(self.classes_) > 2 else (logits[:, 0] > 0).astype(int)
-        return self.classes_[codes]
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

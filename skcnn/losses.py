@@ -1,9 +1,15 @@
 """Losses: the value and, written over the logits, the gradient.
 
-Logits have shape (outputs, images): one image a column.
+Logits have shape (outputs, images): one image a column. So have probabilities and predictions.
+Targets come as users have them: class codes of shape (images,), labels and numbers of shape
+(images, outputs). Weights have shape (images,).
 """
 
 import numpy as np
+
+# Poisson rates end at e^40 = 2e17, more than any count: in float32 their squares, which optimizers
+# take, and sums of many are still finite.
+LARGEST_LOG_RATE = 40.0
 
 
 def softmax(logits):
@@ -30,9 +36,18 @@ def logistic(logits):
 
 
 class CategoricalCrossEntropy:
-    """Cross-entropy of the softmax of the logits against class codes."""
+    """Cross-entropy of the softmax of the logits against class codes.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Share of the target that is spread evenly over all classes (Szegedy et al., 2016).
+    """
 
     output = "softmax"
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = label_smoothing
 
     def probabilities(self, logits):
         """Return the probability of each class, a class a row."""
@@ -44,22 +59,36 @@ class CategoricalCrossEntropy:
 
     def gradient(self, logits, codes, weights):
         """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        spread = float(self.label_smoothing)
         columns = np.arange(len(codes))
         logits -= logits.max(axis=0)
         picked = logits[codes, columns]
+        if spread:
+            picked = (1 - spread) * picked + spread * logits.mean(axis=0)
         np.exp(logits, out=logits)
         totals = logits.sum(axis=0)
         loss = np.dot(np.log(totals) - picked, weights)
         logits /= totals
-        logits[codes, columns] -= 1
+        logits[codes, columns] -= 1 - spread
+        if spread:
+            logits -= spread / len(logits)
         logits *= weights
         return float(loss)
 
 
 class BinaryCrossEntropy:
-    """Cross-entropy of one logistic unit against class codes 0 and 1."""
+    """Cross-entropy of one logistic unit against class codes 0 and 1.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Share of the target that is spread evenly over both classes (Szegedy et al., 2016).
+    """
 
     output = "logistic"
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = label_smoothing
 
     def probabilities(self, logits):
         """Return the probability of each class, a class a row."""
@@ -71,9 +100,132 @@ class BinaryCrossEntropy:
 
     def gradient(self, logits, codes, weights):
         """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
-        losses = np.logaddexp(0, logits) - logits * codes
+        targets = _smooth(codes, self.label_smoothing, logits.dtype)
+        losses = np.logaddexp(0, logits) - logits * targets
         loss = np.dot(losses[0], weights)
         logistic(logits)
-        logits -= codes
+        logits -= targets
         logits *= weights
         return float(loss)
+
+
+class MultilabelCrossEntropy:
+    """Cross-entropy of one logistic unit per label against labels 0 and 1, summed over labels.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Share of each label's target that is spread evenly over 0 and 1 (Szegedy et al., 2016).
+    """
+
+    output = "logistic"
+
+    def __init__(self, label_smoothing=0.0):
+        self.label_smoothing = label_smoothing
+
+    def probabilities(self, logits):
+        """Return the probability of each label, a label a row."""
+        return logistic(logits.copy())
+
+    def log_probabilities(self, logits):
+        """Return the logarithm of the probability of each label, a label a row."""
+        return -np.logaddexp(0, -logits)
+
+    def gradient(self, logits, labels, weights):
+        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        targets = _smooth(labels.T, self.label_smoothing, logits.dtype)
+        losses = np.logaddexp(0, logits) - logits * targets
+        logistic(logits)
+        logits -= targets
+        logits *= weights
+        return _weighted_sum(losses, weights)
+
+
+class _LinearUnits:
+    """Base of losses whose predictions are the logits."""
+
+    output = "identity"
+
+    def predict(self, logits):
+        """Return the predictions, an output a row."""
+        return logits.copy()
+
+
+class SquaredError(_LinearUnits):
+    """Half the squared difference from the targets, summed over outputs, as MLPRegressor has it."""
+
+    def gradient(self, logits, targets, weights):
+        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        logits -= targets.T
+        losses = 0.5 * np.square(logits)
+        logits *= weights
+        return _weighted_sum(losses, weights)
+
+
+class AbsoluteError(_LinearUnits):
+    """The absolute difference from the targets, summed over outputs."""
+
+    def gradient(self, logits, targets, weights):
+        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        logits -= targets.T
+        losses = np.abs(logits)
+        np.sign(logits, out=logits)
+        logits *= weights
+        return _weighted_sum(losses, weights)
+
+
+class HuberLoss(_LinearUnits):
+    """The loss of Huber (1964), summed over outputs: squared error near, absolute error far.
+
+    Parameters
+    ----------
+    delta : float, default=1.0
+        The difference d up to which the loss is ``d**2 / 2``; beyond, it is a line of slope
+        `delta`.
+    """
+
+    def __init__(self, delta=1.0):
+        self.delta = delta
+
+    def gradient(self, logits, targets, weights):
+        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        delta = float(self.delta)
+        logits -= targets.T
+        slopes = np.clip(logits, -delta, delta)
+        losses = slopes * (logits - 0.5 * slopes)
+        np.multiply(slopes, weights, out=logits)
+        return _weighted_sum(losses, weights)
+
+
+class PoissonLoss:
+    """Negative log-likelihood of counts, up to a constant, summed over outputs.
+
+    A logit is the logarithm of the predicted rate: the loss is ``exp(logit) - target * logit``, as
+    torch.nn.PoissonNLLLoss has it. Logits above 40 predict a rate of e^40.
+    """
+
+    output = "exponential"
+
+    def predict(self, logits):
+        """Return the predictions, an output a row."""
+        rates = np.minimum(logits, LARGEST_LOG_RATE)
+        return np.exp(rates, out=rates)
+
+    def gradient(self, logits, targets, weights):
+        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        rates = self.predict(logits)
+        losses = rates - targets.T * logits
+        np.subtract(rates, targets.T, out=logits)
+        logits *= weights
+        return _weighted_sum(losses, weights)
+
+
+def _smooth(targets, label_smoothing, dtype):
+    """Return targets with a share of them spread evenly over 0 and 1."""
+    spread = float(label_smoothing)
+    return targets.astype(dtype) * (1 - spread) + spread / 2 if spread else targets
+
+
+def _weighted_sum(losses, weights):
+    """Return the sum of losses of shape (outputs, images), each image with its weight."""
+    return float(np.dot(losses.sum(axis=0), weights))

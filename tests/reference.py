@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import correlate
 from scipy.special import expit
 
-from skcnn.layers.base import Work
+from skcnn.layers.base import Shard, Work
 
 ACTIVATE = {
     "identity": lambda z: z,
@@ -112,7 +112,10 @@ class Run:
         rows, channels, columns, n_images = x.shape
         self.layer = layer
         self.shape = (rows, columns, channels)
-        self.work = Work(layer, self.shape, n_images, x.dtype, needs_dx=needs_dx)
+        shard = Shard()
+        shard.weights = np.ones(n_images, x.dtype)
+        shard.random = np.random.default_rng(0)
+        self.work = Work(layer, self.shape, n_images, x.dtype, needs_dx=needs_dx, shard=shard)
         self.weights = {} if weights is None else weights
         self.weights = {name: w.astype(x.dtype) for name, w in self.weights.items()}
         self.grads = {name: np.full_like(w, np.nan) for name, w in self.weights.items()}
@@ -131,3 +134,16 @@ def run(layer, x, dy=None, weights=None, needs_dx=True):
     one = Run(layer, x, weights, needs_dx)
     y = one.forward(x)
     return y, one.backward(np.ones_like(y) if dy is None else dy), one.grads
+
+
+def numeric_gradient(function, at, step=1e-6):
+    """Return the gradient of a function of one array, by central differences."""
+    gradient = np.zeros_like(at)
+    for place in np.ndindex(at.shape):
+        kept = at[place]
+        at[place] = kept + step
+        above = function(at)
+        at[place] = kept - step
+        gradient[place] = (above - function(at)) / (2 * step)
+        at[place] = kept
+    return gradient

@@ -242,7 +242,7 @@ def test_extractor_parameters(params, message):
         (None, "requires y to be passed, but the target y is None"),
         (np.where(Y == 1, np.nan, Y), "Input y contains NaN"),
         (np.linspace(0, 1, N), "Unknown label type: continuous|continuous"),
-        (np.ones((N, 2), int), "y should be a 1d array"),
+        (np.arange(2 * N).reshape(N, 2), "y should be a 1d array"),
     ],
     ids=["one class", "one string", "shorter", "None", "NaN", "continuous", "2-D"],
 )

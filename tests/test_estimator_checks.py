@@ -5,7 +5,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_limits
 
-from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn import CNNClassifier, CNNRegressor, ConvFeatureExtractor
 from skcnn.layers import (
     Activation,
     AvgPool,
@@ -16,7 +16,7 @@ from skcnn.layers import (
     MaxPool,
 )
 
-AS_THEY_COME = [CNNClassifier(), ConvFeatureExtractor()]
+AS_THEY_COME = [CNNClassifier(), CNNRegressor(), ConvFeatureExtractor()]
 # Small nets, with steps large enough to learn the checks' blobs in few epochs.
 STACKS = [
     (),
@@ -43,6 +43,11 @@ SOLVERS = [
 ]
 VARIANTS = [CNNClassifier(layers, **QUICK) for layers in STACKS]
 VARIANTS += [CNNClassifier((Conv(8), Dense(8)), **{**QUICK, **solver}) for solver in SOLVERS]
+VARIANTS += [
+    CNNRegressor((Dense(8),), loss="absolute_error", solver="adamw", **QUICK),
+    CNNRegressor((Dense(8),), loss="huber", learning_rate="adaptive", clip_norm=5, **QUICK),
+    CNNClassifier((Dense(8),), solver="rmsprop", label_smoothing=0.1, **QUICK),
+]
 VARIANTS += [
     ConvFeatureExtractor("sobel", padding="same", pooling="avg", pool_size=3, pool_stride=2),
     ConvFeatureExtractor("gabor", n_filters=3, kernel_size=(1, 3), activation="tanh"),

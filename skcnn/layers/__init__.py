@@ -4,15 +4,21 @@ from skcnn.layers.activation import Activation
 from skcnn.layers.base import Layer
 from skcnn.layers.conv import Conv
 from skcnn.layers.dense import Dense
+from skcnn.layers.dropout import Dropout
+from skcnn.layers.norm import BatchNorm
 from skcnn.layers.pool import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from skcnn.layers.residual import Residual
 
 __all__ = [
     "Activation",
     "AvgPool",
+    "BatchNorm",
     "Conv",
     "Dense",
+    "Dropout",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Layer",
     "MaxPool",
+    "Residual",
 ]

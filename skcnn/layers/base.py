@@ -62,7 +62,11 @@ class Layer(BaseEstimator):
         return input_shape
 
     def weight_shapes(self, input_shape):
-        """Return a dict of the shapes of the learned arrays, keyed by "coef" and "intercept"."""
+        """Return a dict of the shapes of the learned arrays, keyed by "coef" and "intercept".
+
+        "mean" and "variance" are running statistics: not learned, but followed. Where a gradient
+        goes, `backward` writes the shard's own, times the sum of the samples' weights.
+        """
         return {}
 
     def buffer_shapes(self, input_shape, n_images):
@@ -124,6 +128,25 @@ class Mask(tuple):
     """The shape of a buffer of booleans; every other buffer has the network's float type."""
 
 
+class Shard:
+    """What all layers of a network know of the shard that they work on.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_images,)
+        Of the samples, in the loss.
+    random : numpy.random.Generator
+        Set anew for each shard, by its place in the training and not by the worker.
+    kept : dict
+        Maps that one layer leaves for another.
+    """
+
+    def __init__(self):
+        self.weights = None
+        self.random = None
+        self.kept = {}
+
+
 class Work(dict):
     """The buffers of one layer for one number of images, each allocated when it is first used.
 
@@ -138,9 +161,13 @@ class Work(dict):
         Whether `backward` must return the gradient of the input.
     learning : bool
         Whether a `backward` will follow `forward`.
+    shard : Shard
     """
 
-    def __init__(self, layer, input_shape, n_images, dtype, needs_dx=True, learning=True):
+    def __init__(
+        self, layer, input_shape, n_images, dtype, needs_dx=True, learning=True, shard=None
+    ):
+        self.shard = shard
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx

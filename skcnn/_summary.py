@@ -1,0 +1,70 @@
+"""A table of the layers of a network: shapes, weights, operations, memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+HEADERS = ("layer", "output shape", "weights", "multiply-adds", "MB of a batch")
+
+
+@dataclass
+class Summary:
+    """A table that prints itself; `rows` holds a tuple for each layer, and the totals."""
+
+    rows: list
+
+    def __repr__(self):
+        cells = [HEADERS, *([_text(value) for value in row] for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(HEADERS))]
+        lines = []
+        for row in cells:
+            first = row[0].ljust(widths[0])
+            others = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines.append("  ".join([first, *others]).rstrip())
+        ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        return "\n".join([lines[0], ruler, *lines[1:-1], ruler, lines[-1]])
+
+    def _repr_html_(self):
+        head = "".join(f"<th>{name}</th>" for name in HEADERS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    def frame(self):
+        """Return a DataFrame, a layer a row."""
+        import pandas as pd  # only here
+
+        return pd.DataFrame(self.rows[:-1], columns=HEADERS)
+
+
+def summarize(network, dtype, batch_size):
+    """Return the `Summary` of a network.
+
+    Multiply-adds are those of an image on its way forward; memory is what the layer's output takes
+    for a batch.
+    """
+    item = np.dtype(dtype).itemsize
+    rows = []
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
+        inner = layer.steps() if hasattr(layer, "steps") else [layer]
+        weights = flops = 0
+        at = shape
+        for step in inner:
+            shapes = step.weight_shapes(at)
+            weights += sum(int(np.prod(shapes[n])) for n in ("coef", "intercept") if n in shapes)
+            flops += step.flops(at) if "coef" in shapes else 0
+            at = step.output_shape(at)
+        megabytes = int(np.prod(at)) * batch_size * item / 2**20
+        rows.append((f"{i} {type(layer).__name__}", at, weights, flops // 2, megabytes))
+    totals = [sum(row[i] for row in rows) for i in (2, 3, 4)]
+    return Summary([*rows, ("all", network.output_shape, *totals)])
+
+
+def _text(value):
+    if isinstance(value, tuple):
+        return " x ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return value if isinstance(value, str) else f"{value:,}"

@@ -1,0 +1,179 @@
+"""Targets: from y as users have it to what a loss takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
+
+from skcnn.losses import (
+    BinaryCrossEntropy,
+    CategoricalCrossEntropy,
+    MultilabelCrossEntropy,
+    PoissonLoss,
+)
+
+
+@dataclass
+class Targets:
+    """Targets as the loss takes them, and what follows from them.
+
+    Attributes
+    ----------
+    values : ndarray
+        Codes of classes, or numbers of shape (n_samples, n_outputs).
+    loss : object
+    n_outputs : int
+    attributes : dict
+        Fitted attributes of the estimator.
+    strata : ndarray of shape (n_samples,) or None
+        Classes to keep the shares of when some samples are held out.
+    """
+
+    values: np.ndarray
+    loss: object
+    n_outputs: int
+    attributes: dict
+    strata: np.ndarray | None = None
+
+
+def encode_labels(y, n_samples, known, label_smoothing, *, warm):
+    """Return labels, or indicators of many labels, as `Targets`.
+
+    Parameters
+    ----------
+    y : array-like
+    n_samples : int
+    known : dict or None
+        Attributes that earlier data has set: "classes_", and "_loss" if it has trained.
+    label_smoothing : float
+    warm : bool
+        Whether the classes come from an earlier fit.
+    """
+    if y is None:
+        raise ValueError(
+            "This CNNClassifier estimator requires y to be passed, but the target y is None."
+        )
+    classes = known["classes_"] if known else None
+    is_multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+    before = known.get("_loss") if known else None
+    if before is not None and isinstance(before, MultilabelCrossEntropy) != is_multilabel:
+        kinds = ("labels", "indicators of labels")
+        raise ValueError(
+            f"y must hold {kinds[not is_multilabel]}, as before. "
+            f"Got {kinds[is_multilabel]} instead."
+        )
+    if is_multilabel:
+        return _encode_indicators(y, n_samples, classes, label_smoothing)
+    y = column_or_1d(y, warn=True)
+    check_consistent_length(np.empty(n_samples), y)
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    found = np.unique(y)
+    if classes is None:
+        classes = found
+    elif warm and not np.isin(found, classes).all():
+        raise ValueError(
+            "warm_start can only be used where `y` has the same classes as in the previous "
+            f"call to fit. Previously got {classes}, `y` has {found}"
+        )
+    elif not np.isin(found, classes).all():
+        unknown = np.setdiff1d(found, classes)
+        raise ValueError(f"y must hold labels among classes, {classes}. Got {unknown} instead.")
+    if len(classes) < 2:
+        raise ValueError(
+            "y must hold at least two classes to tell apart. Got one class only instead: "
+            f"{classes[0]!r}."
+        )
+    is_binary = len(classes) == 2
+    loss = (BinaryCrossEntropy if is_binary else CategoricalCrossEntropy)(label_smoothing)
+    codes = np.searchsorted(classes, y)
+    n_outputs = 1 if is_binary else len(classes)
+    return Targets(codes, loss, n_outputs, _attributes(classes, loss), strata=codes)
+
+
+def _encode_indicators(y, n_samples, classes, label_smoothing):
+    """Return indicators, of shape (n_samples, n_labels), as `Targets`."""
+    values = check_array(y, accept_sparse="csr", input_name="y")
+    values = values.toarray() if hasattr(values, "toarray") else values
+    check_consistent_length(np.empty(n_samples), values)
+    n_labels = values.shape[1]
+    if classes is not None and len(classes) != n_labels:
+        raise ValueError(f"y must have {len(classes)} labels, as before. Got {n_labels} instead.")
+    loss = MultilabelCrossEntropy(label_smoothing)
+    return Targets(values, loss, n_labels, _attributes(np.arange(n_labels), loss))
+
+
+def _attributes(classes, loss):
+    return {"classes_": classes, "_loss": loss, "out_activation_": loss.output}
+
+
+def weigh_classes(class_weight, targets, weights, *, in_pieces):
+    """Return the samples' weights times those of their classes."""
+    if class_weight is None:
+        return weights
+    classes = targets.attributes["classes_"]
+    if targets.strata is None:
+        raise ValueError(
+            "class_weight must be None for multilabel y. "
+            f"Got {class_weight!r} instead: pass sample_weight."
+        )
+    if isinstance(class_weight, dict):
+        unknown = [label for label in class_weight if label not in classes.tolist()]
+        if unknown:
+            raise ValueError(
+                f"class_weight must have labels of y as keys, of {classes.tolist()}. "
+                f"Got {unknown} instead."
+            )
+        if any(not np.isfinite(w) or w < 0 for w in class_weight.values()):
+            raise ValueError(f"class_weight must not be negative. Got {class_weight!r} instead.")
+    elif in_pieces:
+        raise ValueError(
+            "class_weight='balanced' is not supported by partial_fit, which does not see all of y. "
+            "Pass a dict, such as sklearn.utils.class_weight.compute_class_weight tells."
+        )
+    found = np.unique(targets.strata)
+    labels = classes[targets.strata]
+    shares = np.zeros(len(classes), weights.dtype)
+    if isinstance(class_weight, dict):
+        shares[:] = [class_weight.get(label, 1) for label in classes.tolist()]
+    else:
+        shares[found] = compute_class_weight(class_weight, classes=classes[found], y=labels)
+    return weights * shares[targets.strata]
+
+
+def encode_numbers(y, n_samples, loss, n_outputs=None):
+    """Return numbers, of shape (n_samples,) or (n_samples, n_outputs), as `Targets`.
+
+    `n_outputs` is the number of outputs known already, or None.
+    """
+    if y is None:
+        raise ValueError(
+            "This CNNRegressor estimator requires y to be passed, but the target y is None."
+        )
+    values = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"y must hold real numbers. Got dtype {values.dtype} instead.")
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = column_or_1d(values, warn=True)
+    check_consistent_length(np.empty(n_samples), values)
+    is_flat = values.ndim == 1
+    values = values.reshape(len(values), -1).astype(np.float64)
+    if n_outputs not in (None, values.shape[1]):
+        raise ValueError(
+            f"y must have {n_outputs} outputs, as before. Got {values.shape[1]} instead."
+        )
+    if isinstance(loss, PoissonLoss) and values.min() < 0:
+        raise ValueError(
+            f"y must not be negative for loss='poisson'. Got {values.min():g} instead."
+        )
+    n_outputs = values.shape[1]
+    attributes = {
+        "_loss": loss,
+        "_y_shape": (() if is_flat else (n_outputs,)),
+        "_n_outputs": n_outputs,
+    }
+    attributes["out_activation_"] = loss.output
+    return Targets(values, loss, n_outputs, attributes)

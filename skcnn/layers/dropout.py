@@ -1,0 +1,51 @@
+"""Dropout."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skcnn.layers.base import Layer, Mask
+
+
+class Dropout(Layer):
+    """While training, set a random share of the values to 0 and scale up the others.
+
+    In prediction it does nothing (Srivastava et al., 2014).
+
+    Parameters
+    ----------
+    rate : float, default=0.5
+        Share of the values, below 1.
+
+    Examples
+    --------
+    >>> from skcnn.layers import Conv, Dense, Dropout, MaxPool
+    >>> layers = (Conv(16), MaxPool(), Dropout(0.25), Dense(64), Dropout())
+    """
+
+    _parameter_constraints: dict = {"rate": [Interval(Real, 0, 1, closed="left")]}
+
+    def __init__(self, rate=0.5):
+        self.rate = rate
+
+    def buffer_shapes(self, input_shape, n_images):
+        rows, columns, channels = input_shape
+        shape = (rows, channels, columns, n_images)
+        return {"random": shape, "kept": Mask(shape), "y": shape}
+
+    def forward(self, x, weights, work):
+        if not (work.learning and self.rate):
+            return x
+        random, kept, y = work["random"], work["kept"], work["y"]
+        work.shard.random.random(out=random, dtype=work.dtype)
+        np.greater_equal(random, self.rate, out=kept)
+        np.multiply(x, kept, out=y)
+        y *= 1 / (1 - self.rate)
+        return y
+
+    def backward(self, dy, weights, grads, work):
+        if self.rate:
+            dy *= work["kept"]
+            dy *= 1 / (1 - self.rate)
+        return dy

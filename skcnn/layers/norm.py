@@ -1,0 +1,94 @@
+"""Batch normalisation."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.utils._param_validation import Interval
+
+from skcnn.layers.base import Layer
+
+
+class BatchNorm(Layer):
+    """Standardise each channel over a batch, then scale and shift it (Ioffe and Szegedy, 2015).
+
+    While training, mean and variance are those of the shard of the batch that a worker holds, at
+    least 16 images of large maps and the whole batch of small ones ("ghost batches", Hoffer, Hubara
+    and Soudry, 2017): the cut depends on the batch, never on `n_jobs`. Samples count by their
+    weights. In prediction they are running means over the batches. Scale and shift are the layer's
+    entries in ``coefs_`` and ``intercepts_``.
+
+    Parameters
+    ----------
+    momentum : float, default=0.1
+        Share of each batch in the running statistics.
+
+    epsilon : float, default=1e-5
+        Added to the variance.
+
+    Examples
+    --------
+    >>> from skcnn.layers import Activation, BatchNorm, Conv, MaxPool
+    >>> layers = (Conv(16, activation="identity"), BatchNorm(), Activation("relu"), MaxPool())
+    """
+
+    _parameter_constraints: dict = {
+        "momentum": [Interval(Real, 0, 1, closed="right")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, momentum=0.1, epsilon=1e-5):
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def weight_shapes(self, input_shape):
+        return dict.fromkeys(("coef", "intercept", "mean", "variance"), (input_shape[2],))
+
+    def flops(self, input_shape):
+        return 2 * int(np.prod(input_shape))
+
+    def buffer_shapes(self, input_shape, n_images):
+        rows, columns, channels = input_shape
+        shape = (rows, channels, columns, n_images)
+        return {"y": shape, "centred": shape, "scratch": shape}
+
+    def initial_weights(self, input_shape, random_state):
+        ones, zeros = np.ones(input_shape[2]), np.zeros(input_shape[2])
+        return {"coef": ones, "intercept": zeros, "mean": zeros, "variance": ones}
+
+    def forward(self, x, weights, work):
+        y = work["y"]
+        if not work.learning:
+            slope = weights["coef"] / np.sqrt(weights["variance"] + self.epsilon)
+            np.multiply(x, slope[:, None, None], out=y)
+            y += (weights["intercept"] - weights["mean"] * slope)[:, None, None]
+            return y
+        centred, scratch = work["centred"], work["scratch"]
+        share = work.shard.weights / max(work.shard.weights.sum(), np.finfo(work.dtype).tiny)
+        share = (share / (x.shape[0] * x.shape[2])).astype(work.dtype)
+        mean = (x @ share).sum(axis=(0, 2))
+        np.subtract(x, mean[:, None, None], out=centred)
+        np.multiply(centred, centred, out=scratch)
+        variance = (scratch @ share).sum(axis=(0, 2))
+        slope = 1 / np.sqrt(variance + work.dtype.type(self.epsilon))
+        centred *= slope[:, None, None]
+        np.multiply(centred, weights["coef"][:, None, None], out=y)
+        y += weights["intercept"][:, None, None]
+        work["found"] = share, mean, variance, slope
+        return y
+
+    def backward(self, dy, weights, grads, work):
+        share, mean, variance, slope = work["found"]
+        normalised, scratch = work["centred"], work["scratch"]
+        total = work.shard.weights.sum()
+        grads["mean"][...] = mean * total
+        grads["variance"][...] = variance * total
+        np.sum(dy, axis=(0, 2, 3), out=grads["intercept"])
+        np.multiply(dy, normalised, out=scratch)
+        np.sum(scratch, axis=(0, 2, 3), out=grads["coef"])
+        # each image moves mean and variance by its share
+        np.multiply(normalised, grads["coef"][:, None, None], out=scratch)
+        scratch += grads["intercept"][:, None, None]
+        scratch *= share
+        dy -= scratch
+        dy *= (weights["coef"] * slope)[:, None, None]
+        return dy

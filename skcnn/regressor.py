@@ -1,0 +1,333 @@
+"""The convolutional regressor."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
+from skcnn._targets import encode_numbers
+from skcnn.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
+
+SMALLEST_RATE = 1e-6  # that training starts from
+
+
+class CNNRegressor(RegressorMixin, BaseCNN):
+    """Convolutional neural network regressor, trained by backpropagation.
+
+    Minimises the mean weighted loss plus ``alpha / 2 * ||W||^2 / sum(weights)``. The outputs start at
+    the mean of y. Parameters that `sklearn.neural_network.MLPRegressor` also has mean the same here.
+
+    Parameters
+    ----------
+    layers : tuple of Layer, \
+            default=(Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
+        The hidden layers. The output layer follows from y and is never written. Parameters of
+        layers are set by ``layers__0__filters``, whole layers by ``layers__1``.
+
+    image_shape : tuple of int, default=None
+        ``(rows, columns)`` or ``(rows, columns, channels)`` of the images in a 2-D X. None means:
+        n-D input tells its own shape; 2-D input whose width is a perfect square holds square
+        images of one channel; any other holds signals, images of one row.
+
+    standardize : bool, default=True
+        Subtract the weighted mean of each channel of X and divide by its standard deviation,
+        learned in `fit`. y is taken as it is.
+
+    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
+        "adamw" is Adam with `weight_decay` apart from the gradient.
+
+    alpha : float, default=1e-4
+        Strength of the L2 penalty on the coefficients.
+
+    batch_size : int or "auto", default="auto"
+        Images in a mini-batch. "auto" means ``min(200, n_samples)``.
+
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle"}, \
+            default="constant"
+        How the step size changes. "invscaling": divided by ``t_ ** power_t`` after each epoch.
+        "adaptive": divided by 5 whenever the loss (or the validation score) has not improved for
+        more than `n_iter_no_change` epochs, until it is below 1e-6. "cosine" and "onecycle" take
+        `max_iter` epochs to fall to 0 along a cosine, after a rise over the share `warmup`; they
+        are not stopped by `tol` alone.
+
+    learning_rate_init : float, default=1e-3
+        Step size; for "cosine" and "onecycle" the largest.
+
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+
+    warmup : float, default=None
+        Share of all steps over which "cosine" and "onecycle" rise; None means 0 and 0.3.
+
+    max_iter : int, default=100
+        Largest number of epochs.
+
+    max_seconds : float, default=None
+        Training ends with the first epoch that ends later than this.
+
+    shuffle : bool, default=True
+        Whether to shuffle the samples before each epoch.
+
+    random_state : int, RandomState instance or None, default=None
+        Of the initial weights, of shuffling and of what is held out. The same int gives the same
+        weights, bit for bit, for every `n_jobs`.
+
+    tol : float, default=1e-4
+        Training stops when the loss, or with `early_stopping` the validation score, has not
+        improved by `tol` for more than `n_iter_no_change` epochs.
+
+    verbose : bool, default=False
+        Print the loss of each epoch.
+
+    warm_start : bool, default=False
+        Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
+
+    momentum : float, default=0.9
+        Momentum of the solver "sgd".
+
+    nesterovs_momentum : bool, default=True
+        Nesterov's momentum in the solver "sgd".
+
+    early_stopping : bool, default=False
+        Stop by the score of samples that are not trained on, and keep the weights that scored
+        best: those passed as `X_val` and `y_val` to `fit`, else a share of X, taken at random.
+
+    validation_fraction : float, default=0.1
+        The share of X that `early_stopping` holds out.
+
+    scoring : str, callable or None, default=None
+        Score of the samples held out, as `cross_val_score` takes it; None means `score`.
+
+    beta_1, beta_2 : float, default=0.9 and 0.999
+        Decay of the moments in the solvers "adam" and "adamw".
+
+    epsilon : float, default=1e-8
+        Added to the denominator in the solvers "adam", "adamw" and "rmsprop".
+
+    weight_decay : float, default=0.01
+        Of the solver "adamw", on coefficients.
+
+    clip_norm : float, default=None
+        Longer gradients are shortened to this Euclidean norm.
+
+    augment : dict, callable or None, default=None
+        How images are changed at random each time they are trained on: names and strengths, such
+        as ``{"shift": 2, "rotate": 10, "zoom": 0.1, "flip": True}``. "shift" and "crop" in
+        pixels, "flip" and "flip_vertical" True or a probability, "rotate" and "shear" in degrees,
+        "zoom" and "contrast" as shares, "brightness" in standard deviations, "cutout" the side of
+        a square in pixels. Or a function ``f(images, rng)`` of standardised images of shape
+        (n_images, rows, columns, channels) and a `numpy.random.Generator`.
+
+    n_test_augment : int, default=0
+        Predictions are means over the images and so many augmented copies.
+
+    n_iter_no_change : int, default=10
+        Epochs without improvement that `tol` allows.
+
+    loss : {"squared_error", "absolute_error", "huber", "poisson"}, default="squared_error"
+        Added over the outputs. "huber" is squared up to `delta` and linear beyond; "poisson" is for
+        counts, and predicts by the exponential function.
+
+    delta : float, default=1.0
+        Of "huber", in units of y.
+
+    n_jobs : int, default=None
+        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
+        a `joblib.parallel_config` context, -1 all processors.
+
+    Attributes
+    ----------
+    coefs_, intercepts_ : list of ndarray
+        As those of `CNNClassifier`.
+
+    image_shape_ : tuple of int
+        Rows, columns and channels.
+
+    loss_ , best_loss_ : float
+        Loss of the last epoch, and the lowest.
+
+    loss_curve_ : list of float
+        Loss of each epoch.
+
+    validation_scores_, validation_loss_curve_ : list of float
+        Score and loss of the samples held out after each epoch.
+
+    best_validation_score_ : float or None
+
+    n_iter_ : int
+        Number of epochs.
+
+    t_ : int
+        Number of training samples seen.
+
+    n_layers_, n_outputs_ : int
+
+    out_activation_ : {"identity", "exponential"}
+        Activation of the output layer.
+
+    n_features_in_ : int
+        ``rows * columns * channels``.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X is a DataFrame with string column names.
+
+    See Also
+    --------
+    CNNClassifier : The same for labels.
+
+    Examples
+    --------
+    How bright is the upper half of a digit?
+
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNRegressor
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> y = X[:, :32].mean(axis=1)
+    >>> regressor = CNNRegressor(max_iter=40, tol=0, random_state=0).fit(X[:1000], y[:1000])
+    >>> regressor.score(X[1000:], y[1000:]) > 0.9
+    True
+    """
+
+    _parameter_constraints: dict = {
+        **BaseCNN._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "absolute_error", "huber", "poisson"})],
+        "delta": [Interval(Real, 0, None, closed="neither")],
+    }
+
+    def __init__(
+        self,
+        layers=DEFAULT_LAYERS,
+        *,
+        image_shape=None,
+        standardize=True,
+        solver="adam",
+        alpha=1e-4,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=1e-3,
+        power_t=0.5,
+        warmup=None,
+        max_iter=100,
+        max_seconds=None,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        scoring=None,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        weight_decay=0.01,
+        clip_norm=None,
+        augment=None,
+        n_test_augment=0,
+        n_iter_no_change=10,
+        loss="squared_error",
+        delta=1.0,
+        n_jobs=None,
+    ):
+        super().__init__(
+            layers=layers,
+            image_shape=image_shape,
+            standardize=standardize,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            warmup=warmup,
+            max_iter=max_iter,
+            max_seconds=max_seconds,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            scoring=scoring,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            augment=augment,
+            n_test_augment=n_test_augment,
+            n_iter_no_change=n_iter_no_change,
+            n_jobs=n_jobs,
+        )
+        self.loss = loss
+        self.delta = delta
+
+    def _encode_targets(self, y, n_samples, known):
+        n_outputs = known["_n_outputs"] if known else None
+        return encode_numbers(y, n_samples, self._make_loss(), n_outputs)
+
+    def _first_outputs(self, targets, weights):
+        means = np.average(targets.values, axis=0, weights=weights)
+        return np.log(np.maximum(means, SMALLEST_RATE)) if self.loss == "poisson" else means
+
+    def _make_loss(self):
+        if self.loss == "huber":
+            return HuberLoss(self.delta)
+        losses = {
+            "squared_error": SquaredError,
+            "absolute_error": AbsoluteError,
+            "poisson": PoissonLoss,
+        }
+        return losses[self.loss]()
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch over the given data, in mini-batches.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, rows, columns) or \
+                (n_samples, rows, columns, channels)
+            Images.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : CNNRegressor
+            Unchanged if an error is raised.
+        """
+        first = not hasattr(self, "_progress")
+        return self._train(X, y, sample_weight, first=first, max_iter=1, in_pieces=True)
+
+    def predict(self, X):
+        """Return a number, or many, for each image.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        check_is_fitted(self)
+        predicted = self._mean_outputs(X, lambda outputs: self._loss.predict(outputs.T).T)
+        return predicted.reshape(-1, *self._y_shape)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,193 @@
+"""Schedules: the learning rate of each step, and whether a stalled loss ends training.
+
+A schedule holds plain numbers only, so that it can be pickled and training can go on from it.
+"""
+
+import math
+
+# Adaptive stops instead of dividing a rate that is no larger, as MLPClassifier does.
+SMALLEST_RATE = 1e-6
+
+
+class Constant:
+    """The same rate throughout; the protocol of all schedules.
+
+    Parameters
+    ----------
+    rate_init : float
+        The learning rate.
+    """
+
+    runs_its_length = False  # to the last epoch, whatever the loss
+
+    def __init__(self, rate_init):
+        self.rate_init = float(rate_init)
+
+    def rate(self, step, n_samples_seen):
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Number of steps taken before this one, over the whole of training.
+
+        n_samples_seen : int
+            Number of samples seen up to the end of the last epoch.
+
+        Returns
+        -------
+        rate : float
+        """
+        return self.rate_init
+
+    def end_epoch(self, loss_stalled):
+        """Take note of the end of an epoch, and return whether training should stop.
+
+        Parameters
+        ----------
+        loss_stalled : bool
+            Whether the loss has failed to improve for more than `n_iter_no_change` epochs.
+
+        Returns
+        -------
+        stop : bool
+        """
+        return loss_stalled
+
+
+class InvScaling(Constant):
+    """The rate falls with a power of the samples seen, epoch by epoch, as MLPClassifier has it.
+
+    Parameters
+    ----------
+    rate_init : float
+        The rate of the first epoch.
+
+    power_t : float, default=0.5
+        The rate is ``rate_init / (n_samples_seen + 1)**power_t``.
+    """
+
+    def __init__(self, rate_init, power_t=0.5):
+        super().__init__(rate_init)
+        self.power_t = float(power_t)
+
+    def rate(self, step, n_samples_seen):
+        """Return the learning rate of a step."""
+        return self.rate_init / (n_samples_seen + 1) ** self.power_t
+
+
+class Adaptive(Constant):
+    """The rate is divided by 5 each time the loss stalls, as MLPClassifier has it.
+
+    Training stops when the loss stalls although the rate is 1e-6 or less.
+
+    Parameters
+    ----------
+    rate_init : float
+        The rate until the loss first stalls.
+    """
+
+    def __init__(self, rate_init):
+        super().__init__(rate_init)
+        self.current_rate = self.rate_init
+
+    def rate(self, step, n_samples_seen):
+        """Return the learning rate of a step."""
+        return self.current_rate
+
+    def end_epoch(self, loss_stalled):
+        """Take note of the end of an epoch, and return whether training should stop."""
+        if not loss_stalled:
+            return False
+        if self.current_rate <= SMALLEST_RATE:
+            return True
+        self.current_rate /= 5
+        return False
+
+
+class Cosine(Constant):
+    """The rate falls to 0 along half a cosine (Loshchilov and Hutter, 2017), after a warm-up.
+
+    It runs its length: a loss that stalls does not stop training. Beyond its length the last
+    rate is kept.
+
+    Parameters
+    ----------
+    rate_init : float
+        The largest rate.
+
+    n_steps : int
+        Number of steps until the rate is 0.
+
+    warmup : float, default=0.0
+        Share of the steps, rounded, in which the rate rises in a line to `rate_init` (Goyal et
+        al., 2017). No step of them has a rate of 0.
+    """
+
+    runs_its_length = True
+
+    def __init__(self, rate_init, n_steps, warmup=0.0):
+        super().__init__(rate_init)
+        self.n_steps = int(n_steps)
+        self.n_warm = round(warmup * n_steps)
+
+    def rate(self, step, n_samples_seen):
+        """Return the learning rate of a step."""
+        if step < self.n_warm:
+            return self.rate_init * ((step + 1) / self.n_warm)
+        return _anneal(self.rate_init, 0.0, step, self.n_warm, self.n_steps)
+
+    def end_epoch(self, loss_stalled):
+        """Return False: training runs its length."""
+        return False
+
+
+class OneCycle(Constant):
+    """The rate rises and then falls along half cosines (Smith and Topin, 2019).
+
+    The rates are those of torch.optim.lr_scheduler.OneCycleLR; momentum stays as it is. The cycle
+    runs its length: a loss that stalls does not stop training. Beyond its length the last rate is
+    kept.
+
+    Parameters
+    ----------
+    rate_init : float
+        The largest rate.
+
+    n_steps : int
+        Number of steps of the cycle.
+
+    warmup : float, default=0.3
+        Share of the steps in which the rate rises; of a single step it is the largest rate.
+
+    div : float, default=25.0
+        The first rate is ``rate_init / div``.
+
+    final_div : float, default=1e4
+        The last rate is ``rate_init / (div * final_div)``.
+    """
+
+    runs_its_length = True
+
+    def __init__(self, rate_init, n_steps, warmup=0.3, div=25.0, final_div=1e4):
+        super().__init__(rate_init)
+        self.first_rate = self.rate_init / div
+        self.last_rate = self.first_rate / final_div
+        self.peak = max(float(warmup * n_steps) - 1, 0.0)
+        self.last_step = int(n_steps) - 1
+
+    def rate(self, step, n_samples_seen):
+        """Return the learning rate of a step."""
+        if step < self.peak:
+            return _anneal(self.first_rate, self.rate_init, step, 0, self.peak)
+        return _anneal(self.rate_init, self.last_rate, step, self.peak, self.last_step)
+
+    def end_epoch(self, loss_stalled):
+        """Return False: training runs its length."""
+        return False
+
+
+def _anneal(first_rate, last_rate, step, start, stop):
+    """Return the rate on the half cosine from step `start` to step `stop`, its end kept."""
+    share = min((step - start) / (stop - start), 1) if stop > start else 0
+    return last_rate + (first_rate - last_rate) * (1 + math.cos(math.pi * share)) / 2
