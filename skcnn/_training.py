@@ -9,7 +9,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skcnn._augment import epoch_key
-from skcnn._engine.blocks import even_slices, images_to_predict, shard_slices
+from skcnn._engine.blocks import (
+    SHARED_BYTE_FLOPS,
+    even_slices,
+    images_to_predict,
+    shard_slices,
+)
 from skcnn._engine.team import Team
 from skcnn._images import AugmentedImages
 from skcnn.layers import Dropout
@@ -331,7 +336,9 @@ def predict_outputs(network, weights, images, n_jobs):
     rows, columns, channels = network.output_shape
     parts = _parts(network, len(images))
     runner = Runner(network, weights, learning=False)
-    with Team(n_jobs, network.flops * len(images)) as team:
+    n_bytes = len(images) * rows * columns * channels * weights.itemsize
+    flops = network.flops * len(images) - SHARED_BYTE_FLOPS * n_bytes
+    with Team(n_jobs, flops) as team:
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 
         def run(number, worker):

@@ -303,8 +303,8 @@ def test_sparse_labels(given):
 
 @pytest.fixture(params=["forks", "threads"])
 def workers(request, monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -1)
-    monkeypatch.setattr(team, "THREAD_FLOPS", -1)
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
     monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
     if request.param == "threads":
         monkeypatch.setattr(team, "_forks_are_safe", lambda: False)

@@ -265,8 +265,8 @@ def test_integers_are_their_values(filters, dtype):
     "pooling", [{"pooling": None}, {"pool_grid": 2, "pooling": "avg"}], ids=str
 )
 def test_workers_give_the_same_bits(activation, pooling, monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -1)
-    monkeypatch.setattr(team, "THREAD_FLOPS", -1)
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
     sizes, fork = [], team.Forks
     monkeypatch.setattr(team, "Forks", lambda work, ids: sizes.append(len(ids)) or fork(work, ids))
     images = RNG.normal(size=(400, 12, 12, 2)).astype(np.float32)

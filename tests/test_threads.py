@@ -25,8 +25,8 @@ def way(request, monkeypatch):
     """Make small work worth forks, or threads, and small batches worth splitting."""
     if request.param == "forks" and sys.platform != "linux":
         pytest.skip("forks are made on Linux only")
-    monkeypatch.setattr(team, "FORK_FLOPS", -1)
-    monkeypatch.setattr(team, "THREAD_FLOPS", -1)
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
     monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
     if request.param == "threads":
         monkeypatch.setattr(team, "_forks_are_safe", lambda: False)
@@ -185,3 +185,14 @@ def test_fits_in_threads_of_one_estimators_layers():
     with ThreadPoolExecutor(4) as pool:
         for a, b in zip(serial, pool.map(fit, range(4)), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_large_results_of_little_work_are_not_shared(monkeypatch):
+    """To share the maps of few small filters between processes takes longer than to make them."""
+    seen = []
+    own = team.Team.__init__
+    monkeypatch.setattr(team.Team, "__init__", lambda t, n, f: (seen.append(f), own(t, n, f))[1])
+    images = np.ones((2000, 28, 28), np.float32)
+    ConvFeatureExtractor("sobel", n_jobs=2, pooling=None).fit(images).transform(images)
+    ConvFeatureExtractor("sobel", n_jobs=2, pooling="global_max").fit(images).transform(images)
+    assert seen[0] < 0 < seen[1]

@@ -51,6 +51,10 @@ UFUNC_BUFFER = 1024
 FORK_FLOPS = 1e9
 THREAD_FLOPS = 1e10
 
+# The same for each byte of results that forks must share: to touch it first takes 0.7 ns (Zen 5,
+# 2026-11), a tenth of which an ordinary array takes once its memory is in use.
+SHARED_BYTE_FLOPS = 14
+
 # Seconds that a worker looks out for its next order before it sleeps: to wake it takes 25 us each
 # way, half of what a small batch's gradients take.
 SPIN_SECONDS = 500e-6

@@ -13,8 +13,8 @@ import numpy as np
 from skcnn._engine.blocks import even_slices
 
 # Bytes of the pixels placed at once, of all images together. Measured from 8 to 256 KB with 64 and 16
-# images of 28x28x1 and 64 of 32x32x3: within 15% of the best from 64 to 128 KB; 32 KB is 30% slower,
-# with 256 KB the memory is new at each call and takes twice the time (Zen 5, 1 MB of L2, 2026-11).
+# images of 28x28x1 and 64 of 32x32x3: within 15% of the best from 64 to 128 KB; 32 KB 23 to 38% slower,
+# 256 KB twice as slow with 64 images, their memory being new at each call (Zen 5, 1 MB of L2, 2026-11).
 PIXEL_BLOCK = 64 * 1024
 
 # Pixels of a frame that float32 can count without a gap.
