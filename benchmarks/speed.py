@@ -93,7 +93,7 @@ def check_same_work(name):
     X, y = random_data(image_shape, 20 * BATCH, seed=1)
     clf = classifier(layers, shuffle=False)
     clf.partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
-    clf._progress.optimizer = clf._optimizer(clf._progress.weights)
+    clf._progress.optimizer = clf._optimizer(clf._progress.weights, clf._network.n_coefs)
     module = torch_module(layers, image_shape)
     copy_weights(clf, module)
     _, _, in_order = torch_loop(module, X, y, torch.contiguous_format)
@@ -287,8 +287,9 @@ def bare_loop(repeats, n_images=12800):
     X, y = random_data(image_shape, n_images)
     X = X.reshape(n_images, -1)
     clf = classifier(layers, max_iter=1).fit(X, y)
-    targets = clf._encode_targets(y, n_images, clf.classes_)
-    task = clf._task(X, targets, np.ones(n_images, np.float32), vars(clf))
+    targets = clf._encode_targets(y, n_images, vars(clf))
+    ones, rows = np.ones(n_images, np.float32), np.arange(n_images)
+    task = clf._task(X, targets, ones, vars(clf), rows, None)
 
     def loop():
         with Team(1) as team:
