@@ -85,7 +85,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
     if len(classes) < 2:
         raise ValueError(
             "y must hold at least two classes to tell apart. Got one class only instead: "
-            f"{classes[0]!r}."
+            f"{classes.tolist()[0]!r}."
         )
     is_binary = len(classes) == 2
     loss = (BinaryCrossEntropy if is_binary else CategoricalCrossEntropy)(label_smoothing)

@@ -16,7 +16,7 @@ def split(targets, weights, fraction, seed):
     if targets.strata is not None:
         codes, counts = np.unique(targets.strata, return_counts=True)
         if counts.min() < 2:
-            label = targets.attributes["classes_"][codes[counts.argmin()]]
+            label = targets.attributes["classes_"].tolist()[codes[counts.argmin()]]
             raise ValueError(
                 "early_stopping=True must have at least two samples of each class, to hold some "
                 f"out. Got one of class {label!r} instead: add samples, pass X_val and y_val, or "

@@ -237,7 +237,7 @@ def test_extractor_parameters(params, message):
     ("y", "message"),
     [
         (np.ones(N), "one class"),
-        (["a"] * N, "one class"),
+        (["a"] * N, "one class only instead: 'a'"),
         (Y[:-1], r"inconsistent numbers of samples: \[12, 11\]"),
         (None, "requires y to be passed, but the target y is None"),
         (np.where(Y == 1, np.nan, Y), "Input y contains NaN"),
