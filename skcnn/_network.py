@@ -8,7 +8,7 @@ from skcnn.layers.conv_pool import ConvPool
 
 # Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
 WEIGHTS = ("coef", "intercept", "mean", "variance")
-PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "forward", "backward")
+PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "steps", "forward", "backward")
 
 
 class Network:
@@ -140,7 +140,8 @@ def _flat(layers):
     """Return the layers with those that are made of others in their place."""
     steps = []
     for layer in layers:
-        steps += _flat(layer.steps()) if hasattr(layer, "steps") else [layer]
+        inner = list(layer.steps())
+        steps += inner if inner == [layer] else _flat(inner)
     return steps
 
 

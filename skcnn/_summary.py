@@ -48,10 +48,9 @@ def summarize(network, dtype, batch_size):
     item = np.dtype(dtype).itemsize
     rows = []
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=False)):
-        inner = layer.steps() if hasattr(layer, "steps") else [layer]
         weights = flops = 0
         at = shape
-        for step in inner:
+        for step in layer.steps():
             shapes = step.weight_shapes(at)
             weights += sum(int(np.prod(shapes[n])) for n in ("coef", "intercept") if n in shapes)
             flops += step.flops(at) if "coef" in shapes else 0

@@ -70,8 +70,8 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         Zeros around the image: none, as many as keep its size, or a number on each side of rows
         and columns. Where patches are normalised or whitened, zero is the mean of all pixels.
 
-    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "crelu", \
-            "soft_threshold", "triangle"}, default="relu"
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", "gelu", \
+            "crelu", "soft_threshold", "triangle"}, default="relu"
         What is made of a response z. "crelu": two codes, ``max(z, 0)`` and ``max(-z, 0)``;
         "soft_threshold": ``max(z - t, 0)`` and ``max(-z - t, 0)``; "triangle": how much nearer
         than on average the filter, as a centre, is to the patch, ``max(0, mean distance -

@@ -5,7 +5,7 @@ Images here are channels-last, (images, rows, columns, channels), as users have 
 
 import numpy as np
 from scipy.signal import correlate
-from scipy.special import expit
+from scipy.special import erf, expit
 
 from skcnn.layers.base import Shard, Work
 
@@ -15,6 +15,9 @@ ACTIVATE = {
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "logistic": expit,
     "tanh": np.tanh,
+    "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "gelu": lambda z: z * (1 + erf(z / np.sqrt(2))) / 2,
 }
 
 

@@ -20,13 +20,13 @@ from skcnn.layers import (
     MaxPool,
 )
 
-ACTIVATIONS = ("identity", "relu", "leaky_relu", "logistic", "tanh")
+ACTIVATIONS = ("identity", "relu", "leaky_relu", "logistic", "tanh", "elu")
 
 # (layer, input shape, output shape)
 TABLE = [
     *[(Conv(3, activation=a), (5, 6, 2), (5, 6, 3)) for a in ACTIVATIONS],
     *[(Dense(4, activation=a), (3, 5, 2), (1, 1, 4)) for a in ACTIVATIONS],
-    *[(Activation(a), (3, 4, 2), (3, 4, 2)) for a in ACTIVATIONS],
+    *[(Activation(a), (3, 4, 2), (3, 4, 2)) for a in (*ACTIVATIONS, "silu", "gelu")],
     (Dense(4), (1, 1, 3), (1, 1, 4)),
     (Dense(1), (1, 6, 2), (1, 1, 1)),
     (Dense(3), (6, 1, 1), (1, 1, 3)),

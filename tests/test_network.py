@@ -28,6 +28,9 @@ STACKS = [
     (Conv(3, 4, stride=2), GlobalMaxPool()),
     (Conv(2), MaxPool(9), Dense(3)),
     (Conv(2), Conv(2, 5), MaxPool(2), Conv(3, 3, padding=2), MaxPool(2)),
+    (Conv(3, activation="gelu"), MaxPool(), Conv(4, activation="silu"), Dense(3, activation="gelu")),
+    (Conv(3, activation="elu"), MaxPool(), Dense(4, activation="silu"), Dense(3, activation="elu")),
+    (Activation("gelu"), Conv(3, 2, activation="silu"), Activation("silu"), AvgPool()),
 ]
 SHAPES = [(8, 8, 1), (7, 9, 2), (9, 6, 3)]
 
@@ -121,7 +124,7 @@ def test_gradients(layers, shape, n_classes):
         assert got == pytest.approx(expected, rel=1e-6, abs=1e-9), i
 
 
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "logistic", "tanh", "identity"])
+@pytest.mark.parametrize("activation", reference.ACTIVATE)
 @pytest.mark.parametrize("pool", [MaxPool(2), MaxPool(3, stride=1), MaxPool(2, padding=1)])
 def test_ties_after_an_activation_still_go_to_the_first(activation, pool):
     """On a constant image all windows tie; only each window's first place takes the gradient."""

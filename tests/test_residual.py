@@ -52,6 +52,7 @@ def test_the_sum_of_both_ways():
         (Conv(4), Residual((Conv(4), BatchNorm(), Activation("tanh"))), MaxPool(), Dense(3)),
         (NESTED, NESTED, Dense(2)),
         (Conv(3), MaxPool(), Residual((Conv(2), Conv(3))), MaxPool()),
+        (Conv(3), Residual((Conv(2, activation="gelu"), Conv(3)), activation="silu"), MaxPool()),
     ],
     ids=str,
 )

@@ -1,12 +1,14 @@
-"""Activations, each with its derivative under it, written in terms of the output `y`.
+"""Activations, each with its derivative under it.
 
-Every activation here is monotone, so it commutes with max pooling.
+A monotone one commutes with max pooling, and its derivative is written in terms of its output `y`:
+it can be done in place, behind the pooling. The others keep their input; see `has_own_step`.
 """
 
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
 from skcnn._engine.blocks import MAP_BLOCK, even_slices
 
@@ -16,11 +18,13 @@ LEAK = 0.01  # slope of leaky_relu below zero, as in the other libraries
 class Activation(NamedTuple):
     """``forward(z, out)`` writes the activation; ``backward(dy, y, out)`` writes its gradient.
 
-    Both may work in place: `out` may be `z`, or `dy`.
+    Both may work in place: `out` may be `z`, or `dy`. If not `monotone`, `backward` takes the input
+    `z` in place of the output `y`.
     """
 
     forward: object
     backward: object
+    monotone: bool = True
 
 
 def _identity(z, out):
@@ -86,6 +90,54 @@ def _tanh_backward(dy, y, out):
     np.multiply(dy, slope, out=out)
 
 
+def _elu(z, out):
+    below = np.minimum(z, 0)
+    np.expm1(below, out=below)
+    np.maximum(z, zeros_like_part(z), out=out)
+    out += below
+
+
+def _elu_backward(dy, y, out):
+    slope = np.minimum(y, 0)
+    slope += 1
+    np.multiply(dy, slope, out=out)
+
+
+def _silu(z, out):
+    gate = np.empty_like(z)
+    _logistic(z, gate)
+    np.multiply(z, gate, out=out)
+
+
+def _silu_backward(dy, z, out):
+    gate = np.empty_like(z)
+    _logistic(z, gate)
+    slope = 1 - gate
+    slope *= z
+    slope += 1
+    slope *= gate
+    np.multiply(dy, slope, out=out)
+
+
+def _gelu(z, out):
+    np.multiply(z, ndtr(z), out=out)
+
+
+def _gelu_backward(dy, z, out):
+    slope = z * z
+    slope *= -0.5
+    np.exp(slope, out=slope)
+    slope *= z
+    slope *= 1 / np.sqrt(2 * np.pi).astype(z.dtype)
+    slope += ndtr(z)
+    np.multiply(dy, slope, out=out)
+
+
+def has_own_step(name):
+    """Whether an activation's gradient needs its input, so that no layer can do it in place."""
+    return not ACTIVATIONS[name].monotone
+
+
 def backward_in_blocks(activation, dy, y, out):
     """Write to `out` the gradient of an activation, a few rows at a time to stay in cache."""
     for rows in even_slices(len(y), max(MAP_BLOCK // y[0].size, 1)):
@@ -98,4 +150,7 @@ ACTIVATIONS = {
     "leaky_relu": Activation(_leaky_relu, _leaky_relu_backward),
     "logistic": Activation(_logistic, _logistic_backward),
     "tanh": Activation(_tanh, _tanh_backward),
+    "elu": Activation(_elu, _elu_backward),
+    "silu": Activation(_silu, _silu_backward, monotone=False),
+    "gelu": Activation(_gelu, _gelu_backward, monotone=False),
 }

@@ -83,6 +83,10 @@ class Layer(BaseEstimator):
         """Return the numbers in the largest map of an image that `forward` writes."""
         return int(np.prod(self.output_shape(input_shape)))
 
+    def steps(self):
+        """Return the layers that a network runs in place of this one: itself, if it is one step."""
+        return [self]
+
     def initial_weights(self, input_shape, random_state):
         """Return a dict of float64 arrays, shaped as `weight_shapes` says."""
         return {name: np.zeros(s) for name, s in self.weight_shapes(input_shape).items()}

@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from skcnn._engine import convolution, depthwise, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS, backward_in_blocks
 from skcnn._engine.geometry import pair
-from skcnn.layers.activation import ACTIVATION_OPTIONS
+from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
 
 
@@ -41,7 +41,8 @@ class Conv(Layer):
         The channels and the filters are cut into so many groups that do not see each other; equal
         to the number of channels for a depthwise convolution. Must divide both.
 
-    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
+            "gelu"}, default="relu"
 
     init : array-like of shape (filters, kernel rows, kernel columns, channels of a group), \
             default=None
@@ -146,6 +147,9 @@ class Conv(Layer):
             "dz": (rows + 2 * border, filters, columns, n_images),
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
+
+    def steps(self):
+        return apart(self)
 
     def initial_weights(self, input_shape, random_state):
         shapes = self.weight_shapes(input_shape)

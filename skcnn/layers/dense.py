@@ -3,7 +3,7 @@
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn.layers.activation import ACTIVATION_OPTIONS
+from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
 
 
@@ -18,7 +18,8 @@ class Dense(Layer):
     units : int
         Number of outputs.
 
-    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
+            "gelu"}, default="relu"
 
     Examples
     --------
@@ -49,6 +50,9 @@ class Dense(Layer):
             "dflat": (channels, rows, columns, n_images),
             "dx": (rows, channels, columns, n_images),
         }
+
+    def steps(self):
+        return apart(self)
 
     def initial_weights(self, input_shape, random_state):
         n_in = int(np.prod(input_shape))

@@ -4,7 +4,7 @@ import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._params import LayerParamsMixin
-from skcnn.layers.activation import ACTIVATION_OPTIONS
+from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import Layer
 
 
@@ -16,7 +16,8 @@ class Residual(LayerParamsMixin, Layer):
     layers : tuple of Layer
         Must not change the shape of the map.
 
-    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh"}, default="relu"
+    activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
+            "gelu"}, default="relu"
         Of the sum.
 
     Examples
@@ -54,7 +55,6 @@ class Residual(LayerParamsMixin, Layer):
         return shape
 
     def steps(self):
-        """Return what a network runs in place of this layer."""
         fork = Fork()
         return [fork, *self.layers, Join(fork, self.activation)]
 
@@ -80,6 +80,9 @@ class Join(Layer):
     def __init__(self, fork, activation):
         self.fork = fork
         self.activation = activation
+
+    def steps(self):
+        return apart(self)
 
     def flops(self, input_shape):
         return int(np.prod(input_shape))
