@@ -23,7 +23,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skcnn import CNNClassifier
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.team import Team, small_ufunc_buffer
-from skcnn._training import Trainer, train_step
+from skcnn._trainer import Trainer
+from skcnn._training import train_step
 from skcnn.layers import Conv, MaxPool
 from skcnn.layers.base import Work
 

@@ -16,11 +16,12 @@ from skcnn._callbacks import CallbackSupportMixin, Observer
 from skcnn._fitted import FittedMixin
 from skcnn._network import Network, check_layers
 from skcnn._params import LayerParamsMixin
-from skcnn._training import Limits, Progress, Task, train
+from skcnn._reports import make_report
+from skcnn._solvers import SOLVERS, check_solver, make_optimizer, make_schedule
+from skcnn._trainer import Task
+from skcnn._training import Limits, Progress, train
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Dense
-from skcnn.optimizers import SGD, Adam, AdamW, RMSprop
-from skcnn.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 
 DEFAULT_LAYERS = sklearn_default()
 
@@ -35,7 +36,7 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
         "layers": [tuple, list],
         "image_shape": [None, tuple, list],
         "standardize": ["boolean"],
-        "solver": [StrOptions({"adam", "adamw", "sgd", "rmsprop"})],
+        "solver": [StrOptions(SOLVERS)],
         "alpha": [_AT_LEAST_ZERO],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive", "cosine", "onecycle"})],
@@ -188,6 +189,7 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
     ):
         """Check, train on copies, and keep the result only once all has gone well."""
         check_layers(self.layers)
+        check_solver(self)
         _images.check_image_shape(self.image_shape)
         if self.scoring is not None:
             _validation.check_scoring(self, self.scoring)
@@ -219,13 +221,13 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
         progress = start["_progress"]
         if first:
             n_batches = -(-len(rows) // task.batch_size)
-            progress.schedule = self._schedule(n_batches * self.max_iter)
+            progress.schedule = make_schedule(self, n_batches * self.max_iter)
         progress.schedule.rate_init = float(self.learning_rate_init)
         limits = Limits(
             max_iter, self.tol, self.n_iter_no_change, self.max_seconds, self.early_stopping
         )
         observer = Observer(self, X, flat, y, sample_weight, targets.attributes | start, max_iter)
-        train(task, progress, self.n_jobs, limits, self.verbose, observer)
+        train(task, progress, self.n_jobs, limits, make_report(self.verbose, max_iter), observer)
         observer.end()
         if first:
             _images.check_features(self, X, flat, reset=True)
@@ -244,7 +246,7 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
         random_state = check_random_state(self.random_state)
         seed = int(copy.deepcopy(random_state).randint(np.iinfo(np.int32).max))
         vector = network.initial_weights(random_state, dtype)
-        optimizer = self._optimizer(vector, network.n_coefs)
+        optimizer = make_optimizer(self, vector, network.n_coefs)
         return {
             "image_shape_": image_shape,
             "_network": network,
@@ -297,30 +299,6 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
                 "layers must have weights of the same shapes as in the previous fit when training "
                 "goes on (warm_start or partial_fit)."
             )
-
-    def _optimizer(self, vector, n_coefs):
-        """Return a new optimizer of the vector of weights."""
-        if self.solver == "sgd":
-            return SGD(vector, self.momentum, self.nesterovs_momentum)
-        if self.solver == "rmsprop":
-            return RMSprop(vector, epsilon=self.epsilon)
-        if self.solver == "adamw":
-            betas = self.beta_1, self.beta_2, self.epsilon
-            return AdamW(vector, n_coefs, self.weight_decay, *betas)
-        return Adam(vector, self.beta_1, self.beta_2, self.epsilon)
-
-    def _schedule(self, n_steps):
-        """Return a new schedule of the learning rate, over so many steps."""
-        rate = self.learning_rate_init
-        if self.learning_rate == "invscaling":
-            return InvScaling(rate, self.power_t)
-        if self.learning_rate == "adaptive":
-            return Adaptive(rate)
-        if self.learning_rate == "cosine":
-            return Cosine(rate, n_steps, warmup=self.warmup or 0.0)
-        if self.learning_rate == "onecycle":
-            return OneCycle(rate, n_steps, warmup=0.3 if self.warmup is None else self.warmup)
-        return Constant(rate)
 
     def _task(self, flat, targets, weights, start, rows, held_out):
         """Return what training is about."""

@@ -6,7 +6,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn import _images
-from skcnn._training import predict_outputs
+from skcnn._running import predict_outputs
 
 
 class FeaturesMixin(TransformerMixin):

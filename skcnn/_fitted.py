@@ -6,8 +6,8 @@ from sklearn.utils.validation import check_is_fitted
 from skcnn import _images
 from skcnn._augment import check_augment, epoch_key
 from skcnn._network import check_layers
+from skcnn._running import predict_outputs
 from skcnn._summary import summarize
-from skcnn._training import predict_outputs
 from skcnn.losses import MultilabelCrossEntropy
 
 

@@ -5,10 +5,12 @@ from numbers import Real
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
 from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
 from skcnn._fitted import ClassProbabilities
+from skcnn._solvers import goes_in_steps
 from skcnn._targets import encode_labels, weigh_classes
 
 
@@ -34,8 +36,10 @@ class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
         Subtract the weighted mean of each channel and divide by its standard deviation, learned
         in `fit` (in the first `partial_fit`, kept afterwards).
 
-    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
-        "adamw" is Adam with `weight_decay` apart from the gradient.
+    solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
+        "adamw" is Adam with `weight_decay` apart from the gradient. "lbfgs" (of SciPy, for little
+        data) minimises the loss of all images at once: an epoch is an iteration, there is no step
+        size, no dropout, no augmentation and no `partial_fit`.
 
     alpha : float, default=1e-4
         Strength of the L2 penalty on the coefficients.
@@ -77,8 +81,8 @@ class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
         Training stops when the loss, or with `early_stopping` the validation score, has not
         improved by `tol` for more than `n_iter_no_change` epochs.
 
-    verbose : bool, default=False
-        Print the loss of each epoch.
+    verbose : bool or int, default=False
+        1: print the loss of each epoch. 2: show a progress bar, if rich is installed.
 
     warm_start : bool, default=False
         Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
@@ -290,6 +294,7 @@ class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
     def _weigh(self, targets, weights, in_pieces):
         return weigh_classes(self.class_weight, targets, weights, in_pieces=in_pieces)
 
+    @available_if(goes_in_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one epoch over the given data, in mini-batches.

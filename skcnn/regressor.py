@@ -5,9 +5,11 @@ from numbers import Real
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
+from skcnn._solvers import goes_in_steps
 from skcnn._targets import encode_numbers
 from skcnn.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
 
@@ -36,8 +38,10 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         Subtract the weighted mean of each channel of X and divide by its standard deviation,
         learned in `fit`. y is taken as it is.
 
-    solver : {"adam", "adamw", "sgd", "rmsprop"}, default="adam"
-        "adamw" is Adam with `weight_decay` apart from the gradient.
+    solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
+        "adamw" is Adam with `weight_decay` apart from the gradient. "lbfgs" (of SciPy, for little
+        data) minimises the loss of all images at once: an epoch is an iteration, there is no step
+        size, no dropout, no augmentation and no `partial_fit`.
 
     alpha : float, default=1e-4
         Strength of the L2 penalty on the coefficients.
@@ -79,8 +83,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         Training stops when the loss, or with `early_stopping` the validation score, has not
         improved by `tol` for more than `n_iter_no_change` epochs.
 
-    verbose : bool, default=False
-        Print the loss of each epoch.
+    verbose : bool or int, default=False
+        1: print the loss of each epoch. 2: show a progress bar, if rich is installed.
 
     warm_start : bool, default=False
         Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
@@ -288,6 +292,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         }
         return losses[self.loss]()
 
+    @available_if(goes_in_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch over the given data, in mini-batches.

@@ -1,0 +1,93 @@
+"""What training tells while it runs: nothing, lines, or a progress bar."""
+
+from contextlib import AbstractContextManager
+
+
+def make_report(verbose, max_iter):
+    """Return the report that `verbose` means: 0 nothing, 1 lines, more a bar where rich is installed."""
+    if not verbose:
+        return Silence()
+    if verbose >= 2:
+        try:
+            return Bar(max_iter)
+        except ImportError:
+            pass
+    return Lines()
+
+
+class Silence(AbstractContextManager):
+    """Tells nothing; the protocol of all reports."""
+
+    def __exit__(self, *error):
+        pass
+
+    def epoch(self, loss_curve, score):
+        """Tell that an epoch has ended; `score` is that of the images held out, or None."""
+
+    def converged(self, what, limits):
+        """Tell that training ends since `what` has stalled."""
+
+
+class Lines(Silence):
+    """Prints a line or two for each epoch, as MLPClassifier does."""
+
+    def epoch(self, loss_curve, score):
+        print(f"Iteration {len(loss_curve)}, loss = {loss_curve[-1]:.8f}")
+        if score is not None:
+            print(f"Validation score: {score:f}")
+
+    def converged(self, what, limits):
+        print(
+            f"{what} did not improve more than tol={limits.tol:f} for {limits.n_iter_no_change} "
+            "consecutive epochs. Stopping."
+        )
+
+
+class Bar(Silence):
+    """A progress bar of rich's, with the last loss and score.
+
+    Parameters
+    ----------
+    max_iter : int
+
+    Raises
+    ------
+    ImportError
+        If rich is not installed.
+    """
+
+    def __init__(self, max_iter):
+        from rich.progress import (  # optional
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            auto_refresh=False,  # no thread of its own
+        )
+        self._task = self._progress.add_task("epochs", total=max_iter, told="")
+
+    def __enter__(self):
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error):
+        self._progress.stop()
+
+    def epoch(self, loss_curve, score):
+        told = f"loss {loss_curve[-1]:.4f}"
+        if score is not None:
+            told += f", validation score {score:.4f}"
+        self._progress.update(self._task, advance=1, told=told, refresh=True)
+
+    def converged(self, what, limits):
+        done = self._progress.tasks[0].completed
+        self._progress.update(self._task, total=done, refresh=True)

@@ -1,0 +1,57 @@
+"""Images through a network, with buffers for each worker."""
+
+import numpy as np
+
+from skcnn._engine.blocks import SHARED_BYTE_FLOPS, even_slices, images_to_predict
+from skcnn._engine.team import Team
+
+
+class Runner:
+    """Runs shards of images through a network, with buffers for each worker."""
+
+    def __init__(self, network, weights, learning):
+        self.network = network
+        self.learning = learning
+        self.weights = network.views(weights)
+        self.dtype = weights.dtype
+        self._works = {}
+
+    def output(self, images, index, worker, sample_weight=None, seed=None):
+        """Return the network's output for some images, and the buffers that it was made in.
+
+        While learning, layers are told the samples' weights and draw numbers by `seed`.
+        """
+        maps = images.maps(index)
+        key = worker, maps.shape[3]
+        if key not in self._works:
+            self._works[key] = self.network.works(maps.shape[3], self.dtype, self.learning)
+        works = self._works[key]
+        if self.learning:
+            shard = works[0].shard
+            shard.weights = sample_weight
+            shard.random = np.random.Generator(np.random.SFC64(seed)) if seed else None
+        return self.network.forward(maps, self.weights, works), works
+
+
+def predicted_parts(network, n_images):
+    """Return slices of images that are predicted together."""
+    return even_slices(n_images, images_to_predict(network.map_size))
+
+
+def predict_outputs(network, weights, images, n_jobs):
+    """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
+    rows, columns, channels = network.output_shape
+    parts = predicted_parts(network, len(images))
+    runner = Runner(network, weights, learning=False)
+    n_bytes = len(images) * rows * columns * channels * weights.itemsize
+    flops = network.flops * len(images) - SHARED_BYTE_FLOPS * n_bytes
+    with Team(n_jobs, flops) as team:
+        outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
+
+        def run(number, worker):
+            y, _ = runner.output(images, parts[number], worker)
+            outputs[parts[number]] = y.transpose(3, 1, 0, 2)
+
+        team.set_work(run)
+        team.run(len(parts))
+    return outputs

@@ -1,0 +1,61 @@
+"""What the parameters of an estimator say of its optimizer and its learning rate."""
+
+from skcnn.layers import Dropout
+from skcnn.optimizers import SGD, Adam, AdamW, RMSprop
+from skcnn.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
+
+SOLVERS = {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}
+
+
+def goes_in_steps(estimator):
+    """Raise an `AttributeError` if the solver takes no mini-batches: `partial_fit` is not there then."""
+    if estimator.solver == "lbfgs":
+        raise AttributeError(
+            "partial_fit must have a stochastic solver, such as 'adam'. Got solver='lbfgs' instead."
+        )
+    return True
+
+
+def check_solver(estimator):
+    """Raise a `ValueError` if something random would change the loss that L-BFGS minimises."""
+    if estimator.solver != "lbfgs":
+        return
+    if estimator.augment is not None:
+        raise ValueError(
+            "augment must be None with solver='lbfgs', which needs the same images in each "
+            f"iteration. Got {estimator.augment!r} instead: choose another solver."
+        )
+    for index, layer in enumerate(estimator.layers):
+        if any(isinstance(step, Dropout) for step in layer.steps()):
+            raise ValueError(
+                "layers must hold no Dropout with solver='lbfgs', which needs the same loss in "
+                f"each iteration. Got layers[{index}]={layer!r} instead: choose another solver."
+            )
+
+
+def make_optimizer(estimator, vector, n_coefs):
+    """Return a new optimizer of the vector of weights; None for L-BFGS, which is SciPy's."""
+    if estimator.solver == "lbfgs":
+        return None
+    if estimator.solver == "sgd":
+        return SGD(vector, estimator.momentum, estimator.nesterovs_momentum)
+    if estimator.solver == "rmsprop":
+        return RMSprop(vector, epsilon=estimator.epsilon)
+    moments = estimator.beta_1, estimator.beta_2, estimator.epsilon
+    if estimator.solver == "adamw":
+        return AdamW(vector, n_coefs, estimator.weight_decay, *moments)
+    return Adam(vector, *moments)
+
+
+def make_schedule(estimator, n_steps):
+    """Return a new schedule of the learning rate, over so many steps."""
+    name, rate, warmup = estimator.learning_rate, estimator.learning_rate_init, estimator.warmup
+    if name == "invscaling":
+        return InvScaling(rate, estimator.power_t)
+    if name == "adaptive":
+        return Adaptive(rate)
+    if name == "cosine":
+        return Cosine(rate, n_steps, warmup=warmup or 0.0)
+    if name == "onecycle":
+        return OneCycle(rate, n_steps, warmup=0.3 if warmup is None else warmup)
+    return Constant(rate)
