@@ -28,7 +28,12 @@ STACKS = [
     (Conv(3, 4, stride=2), GlobalMaxPool()),
     (Conv(2), MaxPool(9), Dense(3)),
     (Conv(2), Conv(2, 5), MaxPool(2), Conv(3, 3, padding=2), MaxPool(2)),
-    (Conv(3, activation="gelu"), MaxPool(), Conv(4, activation="silu"), Dense(3, activation="gelu")),
+    (
+        Conv(3, activation="gelu"),
+        MaxPool(),
+        Conv(4, activation="silu"),
+        Dense(3, activation="gelu"),
+    ),
     (Conv(3, activation="elu"), MaxPool(), Dense(4, activation="silu"), Dense(3, activation="elu")),
     (Activation("gelu"), Conv(3, 2, activation="silu"), Activation("silu"), AvgPool()),
 ]
