@@ -1,6 +1,7 @@
 """What a fitted network tells: outputs, weights, curves."""
 
 import numpy as np
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
 from skcnn import _images
@@ -93,6 +94,11 @@ class FittedMixin:
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         table = summarize(network, dtype, batch_size)
         return table.frame() if as_frame else table
+
+    def _html_repr(self):
+        """Return scikit-learn's HTML; of a fitted estimator with the table of its layers below."""
+        html = estimator_html_repr(self)
+        return html + self.summary()._repr_html_() if self.__sklearn_is_fitted__() else html
 
     @property
     def coefs_(self):

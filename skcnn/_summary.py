@@ -6,6 +6,14 @@ import numpy as np
 
 HEADERS = ("layer", "output shape", "weights", "multiply-adds", "MB of a batch")
 
+STYLE = """<style>
+.skcnn-summary { border-collapse: collapse; margin: 0.5em 0; font-variant-numeric: tabular-nums; }
+.skcnn-summary th, .skcnn-summary td { padding: 0.2em 0.8em; text-align: right; border: none; }
+.skcnn-summary :is(th, td):first-child { text-align: left; }
+.skcnn-summary thead { border-bottom: 1px solid currentcolor; }
+.skcnn-summary tfoot { border-top: 1px solid currentcolor; }
+</style>"""
+
 
 @dataclass
 class Summary:
@@ -25,12 +33,13 @@ class Summary:
         return "\n".join([lines[0], ruler, *lines[1:-1], ruler, lines[-1]])
 
     def _repr_html_(self):
+        *layers, total = ([_text(value) for value in row] for row in self.rows)
         head = "".join(f"<th>{name}</th>" for name in HEADERS)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{_text(value)}</td>" for value in row) + "</tr>"
-            for row in self.rows
+        body = "".join(f"<tr>{_cells('td', row)}</tr>" for row in layers)
+        return (
+            f'<table class="skcnn-summary">{STYLE}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody><tfoot><tr>{_cells('th', total)}</tr></tfoot></table>"
         )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def frame(self):
         """Return a DataFrame, a layer a row."""
@@ -59,6 +68,10 @@ def summarize(network, dtype, batch_size):
         rows.append((f"{i} {type(layer).__name__}", at, weights, flops // 2, megabytes))
     totals = [sum(row[i] for row in rows) for i in (2, 3, 4)]
     return Summary([*rows, ("all", network.output_shape, *totals)])
+
+
+def _cells(tag, texts):
+    return "".join(f"<{tag}>{text}</{tag}>" for text in texts)
 
 
 def _text(value):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from skcnn import CNNClassifier, CNNRegressor, architectures
@@ -23,7 +24,7 @@ def test_lenet5_has_the_shapes_and_weights_of_its_table():
 
 def test_lenet5_on_images_too_small_for_it():
     images = np.zeros((4, 28, 28))
-    with pytest.raises(ValueError, match=r"layers\[4\] Conv: kernel_size=\(5, 5\) exceeds its 4x4"):
+    with pytest.raises(ValueError, match=r"layers\[4\] Conv: kernel_size=\(5, 5\) exceeds its 4x4 .*padding='same'.*larger images"):
         CNNClassifier(architectures.lenet5()).fit(images, [0, 1, 0, 1])
     same = CNNClassifier(architectures.lenet5(padding="same")).summary((28, 28), n_outputs=10)
     assert same.rows[-1][2] == 61706
@@ -81,7 +82,11 @@ def test_summary_of_a_fitted_network():
         "1,152",
         "0.20",
     ]
-    assert clf.summary()._repr_html_().count("<tr>") == 1 + len(rows)
+    html = clf.summary()._repr_html_()
+    assert html.count("<tr>") == 1 + len(rows)
+    shown = clf._html_repr()
+    assert html in shown
+    assert "skcnn-summary" not in clone(clf)._html_repr()
 
 
 def test_summary_as_a_frame():

@@ -121,7 +121,8 @@ class Conv(Layer):
             dilated = "" if self.dilation == 1 else f"dilation={self.dilation!r}, "
             raise ValueError(
                 f"kernel_size={(plan.rows.size, plan.columns.size)} exceeds its {rows}x{columns} "
-                f"input ({dilated}padding={self.padding!r})"
+                f"input ({dilated}padding={self.padding!r}). Use padding='same', a smaller "
+                "kernel_size, less pooling before it, or larger images."
             )
         return (plan.rows.n_out, plan.columns.n_out, self.filters)
 
