@@ -308,7 +308,7 @@ def test_layers_that_change_between_warm_starts():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("solver", "lbfgs"), ("alpha", -1), ("batch_size", 0), ("batch_size", "all"),
+        ("alpha", -1), ("batch_size", 0), ("batch_size", "all"),
         ("learning_rate_init", 0), ("max_iter", 0), ("max_iter", 1.5), ("shuffle", "yes"),
         ("random_state", "a"), ("tol", -1), ("momentum", 2), ("beta_1", 1), ("beta_2", -0.1),
         ("epsilon", 0), ("n_iter_no_change", 0), ("n_jobs", 1.5), ("standardize", 2),
