@@ -24,7 +24,10 @@ def test_lenet5_has_the_shapes_and_weights_of_its_table():
 
 def test_lenet5_on_images_too_small_for_it():
     images = np.zeros((4, 28, 28))
-    with pytest.raises(ValueError, match=r"layers\[4\] Conv: kernel_size=\(5, 5\) exceeds its 4x4 .*padding='same'.*larger images"):
+    with pytest.raises(
+        ValueError,
+        match=r"layers\[4\] Conv: kernel_size=\(5, 5\) exceeds its 4x4 .*padding='same'.*larger images",
+    ):
         CNNClassifier(architectures.lenet5()).fit(images, [0, 1, 0, 1])
     same = CNNClassifier(architectures.lenet5(padding="same")).summary((28, 28), n_outputs=10)
     assert same.rows[-1][2] == 61706

@@ -52,6 +52,34 @@ def test_tiles_against_scipy(rows, columns, channels, filters, padding, seed):
     assert_allclose(np.vdot(grads["coef"], weights["coef"]), product, atol=1e-7)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid", 1, 2, (2, 0)])
+@pytest.mark.parametrize("side", range(2, 10))
+def test_narrow_maps_in_used_buffers(side, padding):
+    """On them some taps of a tile read nothing, and must not find what the last pass has left."""
+    rng = np.random.default_rng(side)
+    for layer, shape in [
+        (Conv(20, 3, padding=padding, activation="identity"), (8, side, 24)),
+        (Conv(20, 3, padding=padding, activation="identity"), (side, side, 24)),
+    ]:
+        if not fits(layer, shape):
+            continue
+        images, weights, public = random_conv(rng, layer, shape, 2)
+        expected = conv(
+            images, public, weights["intercept"], padding=padding, activation="identity"
+        )
+        dy = rng.standard_normal(expected.shape)
+        for made in (layer, ConvPool(layer)):
+            if made is not layer:
+                if min(expected.shape[1:3]) < 2:
+                    continue
+                expected, dy = pool(expected), np.ones_like(pool(dy))
+            y, dx, grads = run(made, to_maps(images), to_maps(dy), weights)
+            assert_allclose(to_images(y), expected, rtol=0, atol=1e-10)
+            linear = np.vdot(dy, expected) - dy.sum(axis=(0, 1, 2)) @ weights["intercept"]
+            assert_allclose(np.vdot(to_images(dx), images), linear, atol=1e-7)
+            assert_allclose(np.vdot(grads["coef"], weights["coef"]), linear, atol=1e-7)
+
+
 def test_tiles_are_chosen_where_they_pay():
     chosen = [
         winograd.pays(Conv(filters).plan((side, side, channels)))

@@ -135,16 +135,20 @@ def _multiply(left, planes, out):
 
 @cache
 def _tile_slabs(axis):
-    """Return ``(tap, tiles, positions)``: which input positions each tap of the tiles reads."""
+    """Return ``(tap, tiles, positions)`` for each tap: which input positions its tiles read.
+
+    On narrow maps a tap may read none.
+    """
     slabs = []
     for tap in range(TILE + 2):
         shift = tap - axis.before
         first = -(shift // TILE) if shift < 0 else 0
         last = min(_n_tiles(axis), (axis.n_in - 1 - shift) // TILE + 1)
         if first < last:
-            start = first * TILE + shift
-            stop = (last - 1) * TILE + shift + 1
-            slabs.append((tap, slice(first, last), slice(start, stop, TILE)))
+            positions = slice(first * TILE + shift, (last - 1) * TILE + shift + 1, TILE)
+            slabs.append((tap, slice(first, last), positions))
+        else:
+            slabs.append((tap, slice(0, 0), slice(0, 0)))
     return slabs
 
 
