@@ -263,7 +263,7 @@ def lenet():
     errors = []
     for seed in range(3):
         clf, net, *seconds = train_beside_torch(
-            lenet5(padding="same"), X, y, seed, epochs=10, batch_size=128, rate=3e-3
+            lenet5(padding="same"), X, y, seed, epochs=10, batch_size=128, rate=6e-3
         )
         errors.append([100 * np.mean(model.predict(X_test) != y_test) for model in (clf, net)])
         print(
