@@ -130,7 +130,13 @@ def mnist_300():
 
 # ---------------------------------------------------------------------------------- CIFAR-10
 
-PLAIN = (*block(32, pool=True), *block(64, pool=True), *block(128, pool=True), *block(128))
+FOUR = (
+    *block(32, pool=True),
+    *block(64, pool=True),
+    *block(128, pool=True),
+    *block(128),
+    GlobalAvgPool(),
+)
 RESIDUAL = (
     *block(32),
     *block(64, pool=True),
@@ -143,10 +149,10 @@ RESIDUAL = (
 PHOTOS = {"flip": True, "shift": 4}
 
 
-def cifar10():
-    """Train a residual network of 190 million operations an image on 50,000 images."""
-    clf = CNNClassifier(
-        RESIDUAL,
+def photo_classifier(layers):
+    """Return a classifier for CIFAR-10, 10 epochs."""
+    return CNNClassifier(
+        layers,
         solver="adamw",
         weight_decay=0.05,
         max_iter=10,
@@ -155,21 +161,17 @@ def cifar10():
         augment=PHOTOS,
         **ONE_CYCLE,
     )
+
+
+def cifar10():
+    """Train a residual network of 190 million operations an image on 50,000 images."""
+    clf = photo_classifier(RESIDUAL)
     report("CIFAR-10, residual network, augmented", clf, *load("cifar10"))
 
 
 def cifar10_quick():
     """Train four convolutions on 50,000 images."""
-    clf = CNNClassifier(
-        (*PLAIN, GlobalAvgPool()),
-        solver="adamw",
-        weight_decay=0.05,
-        max_iter=10,
-        batch_size=128,
-        learning_rate_init=5e-3,
-        augment=PHOTOS,
-        **ONE_CYCLE,
-    )
+    clf = photo_classifier(FOUR)
     report("CIFAR-10, four convolutions, augmented", clf, *load("cifar10"))
 
 
