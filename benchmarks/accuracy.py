@@ -354,12 +354,13 @@ def digits():
     models = {
         "CNNClassifier, defaults": CNNClassifier(random_state=0),
         "CNNClassifier, augmented": CNNClassifier(
+            (*block(32), *block(32), MaxPool(), *block(64), MaxPool(), Dropout(0.2)),
             max_iter=60,
             batch_size=64,
             learning_rate="onecycle",
             learning_rate_init=3e-3,
             warmup=0.2,
-            augment={"shift": 0.5, "rotate": 10, "zoom": 0.1, "shear": 5},
+            augment={"shift": 1, "rotate": 10, "zoom": 0.1, "shear": 5},
             random_state=0,
         ),
         "SVC(gamma=0.001, C=10)": SVC(gamma=0.001, C=10),

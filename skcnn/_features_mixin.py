@@ -7,6 +7,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn import _images
 from skcnn._running import predict_outputs
+from skcnn._trace import trace_features
 
 
 class FeaturesMixin(TransformerMixin):
@@ -50,13 +51,53 @@ class FeaturesMixin(TransformerMixin):
                 (n_samples, rows, columns, n_channels) if not `flatten`
             In X's float type, float32 if X is not float.
         """
+        images = self._enter(X)
+        own = self._learned.features
+        weights = own.weights.astype(images.dtype)
+        maps = predict_outputs(own.network, weights, images, self.n_jobs)
+        return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
+
+    def trace(self, X):
+        """Return every array on the way from images to features.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        trace : Trace
+            A dict in the order of the computation, which prints itself as a table: "input",
+            standardised; "0 Conv", the responses of the filters, and "0 Conv relu", their codes (of
+            "triangle" the codes only); "1 MaxPool"; "output", the features as `transform` returns
+            them. Maps have shape (n_images, rows, columns, channels). The arrays are copies.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcnn import ConvFeatureExtractor
+        >>> X = np.random.default_rng(0).normal(size=(5, 8, 8))
+        >>> trace = ConvFeatureExtractor("sobel", pool_grid=2).fit(X).trace(X)
+        >>> list(trace)
+        ['input', '0 Conv', '0 Conv relu', '1 MaxPool', 'output']
+        >>> trace["0 Conv"].shape
+        (5, 8, 8, 8)
+        """
+        images = self._enter(X)
+        trace = trace_features(self._learned.features, images, self.activation)
+        maps = list(trace.values())[-1]
+        channels_first = np.moveaxis(maps, 3, 1)
+        trace["output"] = channels_first.reshape(len(maps), -1) if self.flatten else maps.copy()
+        return trace
+
+    def _enter(self, X):
+        """Return X as checked `Images`, ready to enter the network."""
         check_is_fitted(self)
         flat = _images.check_images_as_fitted(X, self)
-        dtype = _images.float_type(flat.dtype)
         own = self._learned.features
-        images = _images.Images(flat, self.image_shape_, own.center, own.scale, dtype)
-        maps = predict_outputs(own.network, own.weights.astype(dtype), images, self.n_jobs)
-        return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
+        dtype = _images.float_type(flat.dtype)
+        return _images.Images(flat, self.image_shape_, own.center, own.scale, dtype)
 
     def get_feature_names_out(self, input_features=None):
         """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.

@@ -9,6 +9,7 @@ from skcnn._augment import check_augment, epoch_key
 from skcnn._network import check_layers
 from skcnn._running import predict_outputs
 from skcnn._summary import summarize
+from skcnn._trace import PlainNetwork, trace_network
 from skcnn.losses import MultilabelCrossEntropy
 
 
@@ -94,6 +95,48 @@ class FittedMixin:
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         table = summarize(network, dtype, batch_size)
         return table.frame() if as_frame else table
+
+    def trace(self, X):
+        """Return every array on the way of images through the network.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        trace : Trace
+            A dict in the order of the computation, which prints itself as a table. "input" is what
+            enters the first layer, standardised. "0 Conv" is the output of that layer before its
+            activation and "0 Conv relu" behind it, of shape (n_images, rows, columns, channels);
+            of a dense layer it is (n_images, units). "output" holds the logits or the numbers of a
+            regressor, "output softmax" the probabilities. The arrays are copies, in the float type
+            of the weights.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcnn import CNNClassifier
+        >>> from skcnn.layers import Conv, MaxPool
+        >>> X, y = np.random.default_rng(0).normal(size=(20, 6, 6)), np.arange(20) % 3
+        >>> clf = CNNClassifier((Conv(4), MaxPool()), max_iter=1).fit(X, y)
+        >>> trace = clf.trace(X[:2])
+        >>> for name, array in trace.items():
+        ...     print(name, array.shape)
+        input (2, 6, 6, 1)
+        0 Conv (2, 6, 6, 4)
+        0 Conv relu (2, 6, 6, 4)
+        1 MaxPool (2, 3, 3, 4)
+        output (2, 3)
+        output softmax (2, 3)
+        """
+        check_is_fitted(self)
+        flat = _images.check_images_as_fitted(X, self)
+        weights = self._weights
+        images = _images.Images(flat, self.image_shape_, self._center, self._scale, weights.dtype)
+        plain = PlainNetwork(self._network, weights, output="output")
+        return trace_network(plain, images, self.out_activation_)
 
     def _html_repr(self):
         """Return scikit-learn's HTML; of a fitted estimator with the table of its layers below."""

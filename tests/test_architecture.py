@@ -19,6 +19,7 @@ FLOORS = {
     "filters": 1,
     "_network": 2,
     "_summary": 2,
+    "_trace": 2,
     "architectures": 2,
     "_callbacks": 4,
     "_augment": 2,
@@ -44,10 +45,11 @@ FLOORS = {
     "regressor": 7,
     "extractor": 8,
     "__init__": 9,
+    "inspection": 10,
 }
 FILES = sorted(ROOT.rglob("*.py"))
 BESIDE = {"numpy", "scipy", "sklearn", "joblib", "threadpoolctl"}
-OPTIONAL = {"pandas", "rich"}  # imported where it is used; see the last test
+OPTIONAL = {"pandas", "rich", "matplotlib"}  # imported where they are used; see the last test
 
 
 def room(parts):
@@ -120,7 +122,8 @@ def test_importing_skcnn_imports_nothing_heavy():
     heavy = {"matplotlib", "pandas", "polars", "rich", "PIL", "torch"}
     # scikit-learn itself imports pandas where there is one
     code = (
-        "import sys, sklearn.base, sklearn.utils; before = set(sys.modules); import skcnn.layers;"
+        "import sys, sklearn.base, sklearn.utils; before = set(sys.modules);"
+        "import skcnn.layers, skcnn.inspection;"
     )
     code += f"print(sorted({heavy!r} & (set(sys.modules) - before)), 'skcnn' in sys.modules)"
     done = subprocess.run(

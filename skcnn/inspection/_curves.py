@@ -1,0 +1,125 @@
+"""How a network learned, drawn."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skcnn.inspection._draw import divided
+from skcnn.inspection._score import check_cnn
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito (2008)
+
+
+class LossCurveDisplay:
+    """The loss of each epoch and, where images were held out, their loss and their score.
+
+    Parameters
+    ----------
+    losses : array-like of shape (n_epochs,)
+    validation_losses, validation_scores : array-like of shape (n_epochs,), default=None
+        Of the images held out.
+    name : str, default=None
+        Of the estimator, for the legend.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes
+        For the loss and, if there are scores, for the score.
+    ax_ : matplotlib Axes
+        The first of them.
+    figure_ : matplotlib Figure
+    lines_ : list of matplotlib Line2D
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNClassifier
+    >>> from skcnn.inspection import LossCurveDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier(max_iter=5, early_stopping=True, random_state=0).fit(X, y)
+    >>> len(LossCurveDisplay.from_estimator(clf).axes_)
+    2
+    """
+
+    def __init__(self, losses, *, validation_losses=None, validation_scores=None, name=None):
+        self.losses = losses
+        self.validation_losses = validation_losses
+        self.validation_scores = validation_scores
+        self.name = name
+
+    @classmethod
+    def from_estimator(cls, estimator, *, name=None, ax=None, log_scale=False):
+        """Draw the curves of a fitted network.
+
+        Parameters
+        ----------
+        estimator : CNNClassifier or CNNRegressor
+            Fitted.
+        name : str, default=None
+            For the legend.
+        ax : matplotlib Axes or array of Axes, default=None
+            The ``axes_`` of another display add to it.
+        log_scale : bool, default=False
+            Draw the loss on a logarithmic scale.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+        """
+        check_cnn(estimator)
+        display = cls(
+            estimator.loss_curve_,
+            validation_losses=estimator.validation_loss_curve_ or None,
+            validation_scores=estimator.validation_scores_ or None,
+            name=name,
+        )
+        return display.plot(ax=ax, log_scale=log_scale)
+
+    def plot(self, ax=None, *, log_scale=False):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+        log_scale : bool, default=False
+
+        Returns
+        -------
+        display : LossCurveDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        has_scores = self.validation_scores is not None
+        self.figure_, axes = divided(ax, 1, 1 + has_scores, 3.0)
+        self.axes_ = axes[0]
+        self.ax_ = self.axes_[0]
+        n_before = len({line.get_color() for line in self.ax_.get_lines()})
+        colour = COLOURS[n_before % len(COLOURS)]
+        prefix = "" if self.name is None else f"{self.name}, "
+        self.lines_ = self._draw(self.ax_, self.losses, colour, "-", f"{prefix}training")
+        if self.validation_losses is not None:
+            label = f"{prefix}validation"
+            self.lines_ += self._draw(self.ax_, self.validation_losses, colour, "--", label)
+        self.ax_.set(xlabel="epoch", ylabel="loss", yscale="log" if log_scale else "linear")
+        if has_scores:
+            scores = self.axes_[1]
+            label = "validation" if self.name is None else self.name
+            self.lines_ += self._draw(scores, self.validation_scores, colour, "-", label)
+            best = int(np.argmax(self.validation_scores))
+            score = self.validation_scores[best]
+            told = f"best: {score:.3g} in epoch {best + 1}"
+            scores.plot(best + 1, score, "o", color=colour, label=told)
+            scores.set(xlabel="epoch", ylabel="validation score")
+        for axes in self.axes_:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.3)
+            if len(axes.get_legend_handles_labels()[1]) > 1 or self.name is not None:
+                axes.legend(fontsize=9, frameon=False)
+        return self
+
+    @staticmethod
+    def _draw(ax, values, colour, style, label):
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        marker = "." if len(values) < 30 else None
+        epochs = np.arange(1, len(values) + 1)
+        return ax.plot(epochs, values, style, color=colour, label=label, marker=marker)

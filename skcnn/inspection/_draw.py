@@ -1,0 +1,150 @@
+"""What the displays share: axes to draw on, images, cells side by side, colours."""
+
+import numpy as np
+
+FRAME = "0.7"
+SIGNED = "RdBu_r"
+SIGNAL_WIDTH = 2.5  # of a cell that holds a signal, in heights
+GAP = 0.15  # between cells, in heights
+PAGE_WIDTH = 7.0  # inches
+
+
+def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
+    """Return a figure and an array of its axes, (n_rows, n_columns).
+
+    Parameters
+    ----------
+    ax : None, Axes or array of Axes
+        None makes a figure; one Axes is divided if need be; an array is used as it is.
+    height, width : float
+        Of a new figure, in inches.
+    ratios : dict
+        Of the grid, as Matplotlib's `GridSpec` takes them.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    if ax is None:
+        figure = plt.figure(figsize=(width, height), layout="constrained")
+        return figure, figure.subplots(n_rows, n_columns, squeeze=False, gridspec_kw=ratios)
+    if not isinstance(ax, Axes):
+        axes = np.asarray(ax, dtype=object).reshape(-1)
+        if len(axes) != n_rows * n_columns:
+            raise ValueError(
+                f"ax must be one Axes or {n_rows * n_columns} of them. Got {len(axes)} instead."
+            )
+        return axes[0].figure, axes.reshape(n_rows, n_columns)
+    if n_rows == n_columns == 1:
+        return ax.figure, np.array([[ax]], dtype=object)
+    ax.set_axis_off()
+    grid = ax.get_subplotspec()
+    if grid is None:
+        raise ValueError(
+            f"ax must be one of a grid of subplots to be divided into {n_rows * n_columns}. "
+            f"Got {ax!r} instead."
+        )
+    grid = grid.subgridspec(n_rows, n_columns, **ratios)
+    return ax.figure, grid.subplots(squeeze=False)
+
+
+def scale(values, cmap=None):
+    """Return a colour map and its norm: centred on 0 for values of both signs, else from 0 on."""
+    from matplotlib.colors import CenteredNorm, Normalize
+
+    largest = float(np.abs(values).max()) or 1.0
+    if np.min(values) < 0:
+        return cmap or SIGNED, CenteredNorm(halfrange=largest)
+    return cmap or "cividis", Normalize(0, largest)
+
+
+def add_colorbar(figure, ax, cmap, norm):
+    """Draw what the colours mean beside `ax`."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.ticker import MaxNLocator
+
+    bar = figure.colorbar(
+        ScalarMappable(norm, cmap), ax=ax, fraction=0.03, pad=0.02, aspect=12, shrink=0.9
+    )
+    bar.ax.yaxis.set_major_locator(MaxNLocator(3))
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_edgecolor(FRAME)
+
+
+def as_picture(image, low, high):
+    """Return an image as `imshow` takes it: grey values from `low` to `high`, or colours."""
+    shades = (np.asarray(image, float) - low) / ((high - low) or 1)
+    colours = shades if shades.shape[-1] == 3 else shades.mean(axis=-1)
+    return np.clip(colours, 0, 1)
+
+
+def limits(images):
+    """Return the values that are black and white: 0 and 255 for bytes, else what there is."""
+    if images.dtype == np.uint8:
+        return 0, 255
+    return float(images.min()), float(images.max())
+
+
+def show_image(ax, image, low, high):
+    """Draw one image, (rows, columns, channels); an image of one row as lines."""
+    if image.shape[0] == 1 and image.shape[1] > 1:
+        ax.plot(image[0], linewidth=1, color="0.2" if image.shape[2] == 1 else None)
+        ax.set(xlim=(-0.5, image.shape[1] - 0.5), yticks=[])
+        ax.tick_params(labelsize=8)
+    else:
+        ax.imshow(as_picture(image, low, high), cmap="gray", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_edgecolor(FRAME)
+
+
+def cell_width(shape):
+    """Return the width of a cell of height 1 for a map of `shape`, its true one but for signals."""
+    rows, columns = shape[:2]
+    return SIGNAL_WIDTH if rows == 1 and columns > 1 else columns / rows
+
+
+def draw_cells(ax, maps, n_columns, cmap, norm, names=None):
+    """Draw maps, each (rows, columns) or in colours (rows, columns, 3), in rows of `n_columns`.
+
+    Maps of one row are drawn as lines, all on one scale. `names` stand above the cells.
+    """
+    from matplotlib.patches import Rectangle
+
+    width = cell_width(maps[0].shape)
+    pitch = 1 + (0.45 if names is not None else GAP)
+    for number, values in enumerate(maps):
+        row, column = divmod(number, n_columns)
+        left, top = column * (width + GAP), row * pitch
+        if len(values) == 1 and values.shape[1] > 1:
+            _draw_line(ax, values[0], left, top, norm)
+        else:
+            ax.imshow(values, cmap=cmap, norm=norm, extent=(left, left + width, top + 1, top))
+        ax.add_patch(Rectangle((left, top), width, 1, fill=False, edgecolor=FRAME, linewidth=0.6))
+        if names is not None:
+            ax.text(left + width / 2, top - 0.06, names[number], ha="center", fontsize=8)
+    n_rows = -(-len(maps) // n_columns)
+    above = 0.4 if names is not None else 0.02
+    ax.set(
+        xlim=(-0.02, n_columns * (width + GAP) - GAP + 0.02),
+        ylim=((n_rows - 1) * pitch + 1.02, -above),
+        aspect="equal",
+        anchor="W",
+    )
+    ax.set_axis_off()
+
+
+def _draw_line(ax, values, left, top, norm):
+    """Draw a signal in the cell at (left, top), with a thin line at 0."""
+    places = left + np.linspace(0.02, 0.98, len(values)) * SIGNAL_WIDTH
+    heights = top + 0.95 - 0.9 * np.asarray(norm(values))
+    zero = top + 0.95 - 0.9 * float(norm(0))
+    ax.plot([left, left + SIGNAL_WIDTH], [zero, zero], color=FRAME, linewidth=0.6)
+    ax.plot(places, heights, color="0.15", linewidth=1)
+
+
+def cells_height(n_cells, n_columns, shape, named=False):
+    """Return the inches that rows of cells take at the width of a page."""
+    width = cell_width(shape)
+    pitch = 1 + (0.45 if named else GAP)
+    units = n_columns * (width + GAP)
+    return -(-n_cells // n_columns) * pitch * 0.9 * PAGE_WIDTH / units

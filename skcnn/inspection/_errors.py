@@ -1,0 +1,186 @@
+"""The images that a network is most wrong about, drawn."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from skcnn import _images
+from skcnn.inspection._draw import PAGE_WIDTH, cell_width, divided, limits, show_image
+from skcnn.inspection._score import check_cnn
+from skcnn.losses import MultilabelCrossEntropy
+
+
+class ErrorDisplay:
+    """The most confidently wrong images of a classifier, or those a regressor is furthest from.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, rows, columns, channels)
+    y_true, y_pred : array-like of shape (n_images,)
+    confidences : array-like of shape (n_images,), default=None
+        Probabilities of the predicted labels; None if y holds numbers.
+    n_errors : int, default=None
+        How many there are, if more than are drawn.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (n_images,)
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNClassifier
+    >>> from skcnn.inspection import ErrorDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier(max_iter=2, random_state=0).fit(X[:500], y[:500])
+    >>> display = ErrorDisplay.from_estimator(clf, X[500:], y[500:], n_images=6)
+    >>> bool((display.y_true != display.y_pred).all())
+    True
+    """
+
+    def __init__(self, images, y_true, y_pred, *, confidences=None, n_errors=None):
+        self.images = images
+        self.y_true = y_true
+        self.y_pred = y_pred
+        self.confidences = confidences
+        self.n_errors = n_errors
+
+    @classmethod
+    def from_estimator(cls, estimator, X, y, *, n_images=12, class_names=None, ax=None):
+        """Draw the images that a fitted network is most wrong about.
+
+        Parameters
+        ----------
+        estimator : CNNClassifier or CNNRegressor
+            Fitted.
+        X : array-like
+            Images, as in `fit`.
+        y : array-like of shape (n_samples,)
+            Their labels or numbers.
+        n_images : int, default=12
+            How many to draw, at most.
+        class_names : list of str, default=None
+            One for each of ``classes_``.
+        ax : matplotlib Axes or array of Axes, default=None
+
+        Returns
+        -------
+        display : ErrorDisplay
+        """
+        check_cnn(estimator)
+        if isinstance(estimator._loss, MultilabelCrossEntropy):
+            raise ValueError("estimator must predict one label an image. Got one of many instead.")
+        flat = _images.check_images_as_fitted(X, estimator)
+        images = flat.reshape(-1, *estimator.image_shape_)
+        confidences = None
+        if hasattr(estimator, "classes_"):
+            probabilities = estimator.predict_proba(X)
+            confidences = probabilities.max(axis=1)
+            y_pred = estimator.classes_[probabilities.argmax(axis=1)]
+        else:
+            y_pred = estimator.predict(X)
+        known = getattr(estimator, "classes_", None)
+        return cls.from_predictions(
+            images,
+            y,
+            y_pred,
+            confidences,
+            n_images=n_images,
+            class_names=None if class_names is None else dict(zip(known, class_names, strict=True)),
+            ax=ax,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls, images, y_true, y_pred, confidences=None, *, n_images=12, class_names=None, ax=None
+    ):
+        """Draw the images that predictions are most wrong about.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n_samples, rows, columns) or (n_samples, rows, columns, channels)
+        y_true, y_pred : array-like of shape (n_samples,)
+        confidences : array-like of shape (n_samples,), default=None
+            Probabilities of the predicted labels. None means that y holds numbers, and the largest
+            differences are drawn.
+        n_images : int, default=12
+        class_names : dict, default=None
+            Names of labels.
+        ax : matplotlib Axes or array of Axes, default=None
+
+        Returns
+        -------
+        display : ErrorDisplay
+        """
+        y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
+        check_consistent_length(images, y_true, y_pred, confidences)
+        images = np.asarray(images)
+        images = images[..., None] if images.ndim == 3 else images
+        if confidences is None:
+            order = np.argsort(-np.abs(y_true - y_pred), kind="stable")
+            n_errors = None
+        else:
+            confidences = np.asarray(confidences)
+            wrong = np.flatnonzero(y_true != y_pred)
+            order = wrong[np.argsort(-confidences[wrong], kind="stable")]
+            n_errors = len(wrong)
+        order = order[:n_images]
+        display = cls(
+            images[order],
+            y_true[order],
+            y_pred[order],
+            confidences=None if confidences is None else confidences[order],
+            n_errors=n_errors,
+        )
+        return display.plot(ax=ax, class_names=class_names)
+
+    def plot(self, ax=None, *, class_names=None, n_columns=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+        class_names : dict, default=None
+            Names of labels.
+        n_columns : int, default=None
+            Images in a row; None means up to 6.
+
+        Returns
+        -------
+        display : ErrorDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        n = len(self.images)
+        width = cell_width(self.images.shape[1:])
+        titles = self._titles(class_names or {})
+        longest = max((len(line) for title in titles for line in title.split("\n")), default=1)
+        if n_columns is None:  # as many as titles leave room for, 0.065 inches a letter
+            n_columns = min(6 if width < 1.5 else 3, int(PAGE_WIDTH / (0.065 * longest)) or 1)
+        n_columns = min(n_columns, max(n, 1))
+        n_rows = max(-(-n // n_columns), 1)
+        height = n_rows * (PAGE_WIDTH / max(n_columns, 4) / width + 0.4)
+        self.figure_, axes = divided(ax, n_rows, n_columns, height)
+        self.axes_ = axes.reshape(-1)[:n]
+        for spare in axes.reshape(-1)[n:]:
+            spare.set_axis_off()
+        if n == 0:
+            axes[0, 0].text(0, 1, "no errors", fontsize=10, transform=axes[0, 0].transAxes)
+            return self
+        low, high = limits(self.images)
+        for number, axes in enumerate(self.axes_):
+            show_image(axes, self.images[number], low, high)
+            axes.set_title(titles[number], fontsize=8)
+        return self
+
+    def _titles(self, names):
+        """Return what stands above each image."""
+        titles = []
+        for number, (true, predicted) in enumerate(zip(self.y_true, self.y_pred, strict=True)):
+            if self.confidences is None:
+                titles.append(f"true {true:.4g}\npredicted {predicted:.4g}")
+                continue
+            share = f"{self.confidences[number]:.0%}"
+            true, predicted = names.get(true, true), names.get(predicted, predicted)
+            titles.append(f"true {true}\npredicted {predicted} ({share})")
+        return titles

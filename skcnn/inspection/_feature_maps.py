@@ -1,0 +1,165 @@
+"""The maps that an image becomes on its way, drawn."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skcnn.inspection._draw import (
+    add_colorbar,
+    as_picture,
+    cells_height,
+    divided,
+    draw_cells,
+    scale,
+)
+
+
+class FeatureMapDisplay:
+    """What the layers make of one image: a row of maps for each layer, or all maps of one layer.
+
+    The maps of a layer are drawn on one scale: in two colours if it has values of both signs, else
+    from 0 on. Dense layers are drawn as bars, maps of one row as lines.
+
+    Parameters
+    ----------
+    maps : dict of ndarray
+        By the names of the layers, of shape (rows, columns, channels) or (units,).
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (n_layers,)
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNClassifier
+    >>> from skcnn.inspection import FeatureMapDisplay
+    >>> from skcnn.layers import Conv, MaxPool
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier((Conv(8), MaxPool()), max_iter=5, random_state=0).fit(X, y)
+    >>> display = FeatureMapDisplay.from_estimator(clf, X[:1], layers=["0 Conv relu", "1 MaxPool"])
+    >>> display.maps["1 MaxPool"].shape
+    (4, 4, 8)
+    """
+
+    def __init__(self, maps):
+        self.maps = maps
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, *, layers=None, image=0, max_maps=None, ax=None, cmap=None
+    ):
+        """Draw the maps of an image on its way through a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : CNNClassifier, CNNRegressor or ConvFeatureExtractor
+            Fitted.
+        X : array-like
+            Images, as in `fit`.
+        layers : str or list of str, default=None
+            Names of layers as in ``estimator.trace(X)``: "0 Conv" before its activation, "0 Conv
+            relu" behind it. None means all that are maps.
+        image : int, default=0
+            Which of the images.
+        max_maps : int, default=None
+            No more than so many maps of a layer are drawn, the first ones; None means 8, and 64 of
+            one layer alone.
+        ax : matplotlib Axes or array of Axes, default=None
+        cmap : str or Colormap, default=None
+
+        Returns
+        -------
+        display : FeatureMapDisplay
+        """
+        X = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
+        one = X.iloc[[image]] if hasattr(X, "iloc") else X[[image]]
+        trace = {name: array[0] for name, array in estimator.trace(one).items()}
+        names = [layers] if isinstance(layers, str) else layers
+        if names is None:
+            names = [n for n, a in trace.items() if a.ndim == 3 and a[..., 0].size > 1]
+            names = [n for n in names if n != "output"]
+        unknown = [name for name in names if name not in trace]
+        if unknown:
+            raise ValueError(f"layers must be among {list(trace)}. Got {unknown} instead.")
+        display = cls({name: trace[name] for name in names})
+        return display.plot(ax=ax, max_maps=max_maps, cmap=cmap)
+
+    def plot(self, ax=None, *, max_maps=None, cmap=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+        max_maps : int, default=None
+            As in `from_estimator`.
+        cmap : str or Colormap, default=None
+
+        Returns
+        -------
+        display : FeatureMapDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        alone = len(self.maps) == 1
+        n_most = max_maps or (64 if alone else 8)
+        n_columns = {name: self._columns(maps, n_most, alone) for name, maps in self.maps.items()}
+        heights = [
+            _row_height(maps, min(maps.shape[-1], n_most), n_columns[name])
+            for name, maps in self.maps.items()
+        ]
+        ratios = {"height_ratios": heights}
+        self.figure_, axes = divided(ax, len(self.maps), 1, sum(heights), **ratios)
+        self.axes_ = axes[:, 0]
+        for axes, (name, maps) in zip(self.axes_, self.maps.items(), strict=True):
+            shape = " x ".join(map(str, maps.shape))
+            n_all = maps.shape[-1]
+            if name == "input" and maps.shape[0] > 1 and n_all in (1, 3):
+                shades = as_picture(maps, maps.min(), maps.max())
+                draw_cells(axes, [shades], n_columns[name], "gray", None)
+                axes.set_title(f"{name}: {shape}", loc="left", fontsize=10)
+                continue
+            more = f", {n_most} of {n_all} maps" if not _are_units(maps) and n_most < n_all else ""
+            axes.set_title(f"{name}: {shape}{more}", loc="left", fontsize=10)
+            if _are_units(maps):
+                _draw_units(axes, maps.reshape(-1))
+                continue
+            own_cmap, norm = scale(maps, cmap)
+            cells = list(np.moveaxis(maps, 2, 0)[:n_most])
+            draw_cells(axes, cells, n_columns[name], own_cmap, norm)
+            if maps.shape[0] > 1:
+                add_colorbar(self.figure_, axes, own_cmap, norm)
+        return self
+
+    @staticmethod
+    def _columns(maps, n_most, alone):
+        """Return how many maps stand side by side."""
+        if _are_units(maps):
+            return 1
+        is_signal = maps.shape[0] == 1
+        if not alone:
+            return 4 if is_signal else min(n_most, 8)
+        n = min(maps.shape[2], n_most)
+        return min(n, 4) if is_signal else min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
+
+
+def _are_units(maps):
+    """Whether there is one number to a channel."""
+    return maps.size == maps.shape[-1]
+
+
+def _row_height(maps, n_cells, n_columns):
+    """Return the inches of a layer's row, its title counted."""
+    if _are_units(maps):
+        return 1.3
+    return min(cells_height(n_cells, n_columns, maps.shape), 8) + 0.35
+
+
+def _draw_units(ax, values):
+    """Draw the outputs of a dense layer as bars."""
+    ax.bar(np.arange(len(values)), values, color="0.35", width=0.8)
+    ax.axhline(0, color="0.7", linewidth=0.6)
+    ax.set_xlim(-0.6, max(len(values), 10) - 0.4)
+    if len(values) <= 20:
+        ax.set_xticks(np.arange(len(values)))
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,167 @@
+"""The filters of a layer, drawn."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+from skcnn._features_mixin import FeaturesMixin
+from skcnn._trace import PlainNetwork
+from skcnn.inspection._draw import (
+    add_colorbar,
+    cell_width,
+    cells_height,
+    divided,
+    draw_cells,
+    scale,
+)
+from skcnn.inspection._score import check_cnn
+from skcnn.layers import Conv, Dense
+
+MAX_CHANNELS = 16
+
+
+class FilterDisplay:
+    """The filters of a layer side by side, on one scale.
+
+    Filters of one channel are drawn in two colours for the two signs, those on the three channels
+    of colour images in colours (grey is 0), of any other number of channels a filter is a row and a
+    channel a column. Filters of signals, of one row, are drawn as lines.
+
+    Parameters
+    ----------
+    filters : ndarray of shape (n_filters, rows, columns, channels)
+    names : list of str, default=None
+        Drawn above the filters.
+    n_all : int, default=None
+        The number of filters that there are, if not all of them are drawn.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import ConvFeatureExtractor
+    >>> from skcnn.inspection import FilterDisplay
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> features = ConvFeatureExtractor("kmeans", n_filters=16, random_state=0).fit(X)
+    >>> display = FilterDisplay.from_estimator(features)
+    >>> display.filters.shape
+    (16, 5, 5, 1)
+    """
+
+    def __init__(self, filters, *, names=None, n_all=None):
+        self.filters = filters
+        self.names = names
+        self.n_all = n_all
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, layer=None, max_filters=64, ax=None, title=None, cmap=None
+    ):
+        """Draw the filters of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : CNNClassifier, CNNRegressor or ConvFeatureExtractor
+            Fitted.
+        layer : int or str, default=None
+            The number of a layer of a network, or its name as in ``estimator.trace(X)``; a `Dense`
+            layer on maps has filters as large as they are. None means the first convolution.
+        max_filters : int, default=64
+            No more than so many are drawn, the first ones.
+        ax : matplotlib Axes, default=None
+        title : str, default=None
+            None says what is drawn.
+        cmap : str or Colormap, default=None
+
+        Returns
+        -------
+        display : FilterDisplay
+        """
+        if isinstance(estimator, FeaturesMixin):
+            check_is_fitted(estimator)
+            filters, names = estimator.filters_, estimator.filter_names_
+            fixed = [name for name in names if not name[-1].isdigit()]
+            names = names if len(fixed) == len(names) <= MAX_CHANNELS else None
+        else:
+            filters, names = _layer_filters(estimator, layer), None
+        names = None if names is None else list(names[:max_filters])
+        display = cls(filters[:max_filters].copy(), names=names, n_all=len(filters))
+        return display.plot(ax=ax, title=title, cmap=cmap)
+
+    def plot(self, ax=None, *, title=None, cmap=None, n_columns=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        title : str, default=None
+            None says what is drawn.
+        cmap : str or Colormap, default=None
+        n_columns : int, default=None
+            Filters in a row.
+
+        Returns
+        -------
+        display : FilterDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        filters = np.asarray(self.filters, float)
+        n, rows, columns, channels = filters.shape
+        cmap, norm = scale(np.append(-filters, filters), cmap)
+        what = f"{n} of {self.n_all} filters" if n < (self.n_all or n) else f"{n} filters"
+        what += f", {rows} x {columns}" + (f" x {channels}" if channels > 1 else "")
+        is_colour = channels == 3 and rows > 1
+        if channels == 1 or is_colour:
+            cells = filters / (2 * norm.halfrange) + 0.5 if is_colour else filters[..., 0]
+            n_columns = n_columns or _columns_for(n, filters.shape[1:])
+        else:
+            shown = min(channels, MAX_CHANNELS)
+            filters = filters[:MAX_CHANNELS, ..., :shown]
+            cells = filters.transpose(0, 3, 1, 2).reshape(-1, rows, columns)
+            n_columns = shown
+            what = f"filters (rows) by channels (columns): {len(filters)} of {self.n_all or n}"
+            what += f" filters, {shown} of {channels} channels, {rows} x {columns}"
+        names = self.names if len(cells) == n else None
+        height = cells_height(len(cells), n_columns, (rows, columns), names is not None)
+        self.figure_, axes = divided(ax, 1, 1, min(height, 8) + 0.4)
+        self.ax_ = axes[0, 0]
+        draw_cells(self.ax_, list(cells), n_columns, cmap, norm, names)
+        self.ax_.set_title(what if title is None else title, loc="left", fontsize=10)
+        if not is_colour and rows > 1:
+            add_colorbar(self.figure_, self.ax_, cmap, norm)
+        return self
+
+
+def _columns_for(n, shape):
+    """Return how many filters to draw in a row: 4 signals, else one to two times as many as rows."""
+    if cell_width(shape) > 1.5:
+        return min(n, 4)
+    return min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
+
+
+def _layer_filters(estimator, layer):
+    """Return the filters of a layer of a network, (n_filters, rows, columns, channels)."""
+    check_cnn(estimator)
+    steps = PlainNetwork(estimator._network, estimator._weights, "output").steps
+    steps = [step for step in steps if isinstance(step.layer, Conv | Dense)]
+    if layer is None:
+        chosen = [step for step in steps if isinstance(step.layer, Conv)]
+    elif isinstance(layer, str):
+        chosen = [step for step in steps if step.name == layer]
+    else:
+        chosen = [step for step in steps if step.name.split()[0].split(".")[0] == str(layer)]
+    if not chosen:
+        raise ValueError(
+            "layer must be the number or the name of a layer with filters, "
+            f"{[step.name for step in steps]}. Got {layer!r} instead."
+        )
+    step = chosen[0]
+    coef = step.layer.public_coef(step.weights["coef"])
+    if isinstance(step.layer, Conv):
+        return coef
+    rows, columns, channels = step.input_shape
+    return coef.T.reshape(-1, channels, rows, columns).transpose(0, 2, 3, 1)

@@ -1,0 +1,233 @@
+"""What a network looked at: how much each pixel of an image says for a class."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.ndimage import zoom
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from skcnn._engine.blocks import even_slices
+from skcnn._engine.geometry import pair
+from skcnn._engine.team import Team, small_ufunc_buffer
+from skcnn._trace import IMAGES_AT_ONCE, FixedNorm
+from skcnn.inspection._score import Score
+from skcnn.layers import Activation, Conv
+from skcnn.layers.conv import check_pair
+from skcnn.layers.residual import Join
+
+METHODS = ("gradient", "integrated_gradients", "grad_cam", "occlusion")
+_POSITIVE = Interval(Integral, 1, None, closed="left")
+
+
+@validate_params(
+    {
+        "X": ["array-like"],
+        "method": [StrOptions(set(METHODS))],
+        "layer": [str, None],
+        "baseline": [Real, "array-like", None],
+        "n_steps": [_POSITIVE],
+        "patch_size": [_POSITIVE, tuple, list, None],
+        "stride": [_POSITIVE, tuple, list, None],
+        "per_channel": ["boolean"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def saliency(
+    estimator,
+    X,
+    *,
+    method="integrated_gradients",
+    target=None,
+    layer=None,
+    baseline=None,
+    n_steps=128,
+    patch_size=None,
+    stride=None,
+    per_channel=False,
+):
+    """Return for each pixel of each image how much it matters to a network's output.
+
+    What is explained is a logit, before softmax or logistic function, of the network in prediction.
+
+    Parameters
+    ----------
+    estimator : CNNClassifier or CNNRegressor
+        Fitted.
+
+    X : array-like
+        Images, as in `fit`.
+
+    method : {"gradient", "integrated_gradients", "grad_cam", "occlusion"}, \
+            default="integrated_gradients"
+        "gradient": the slope of the logit by each pixel, of several channels the steepest without
+        its sign (Simonyan, Vedaldi and Zisserman, 2014). "integrated_gradients": the mean slope on
+        the straight way from `baseline` to the image, times their difference; the pixels of an
+        image add up to the difference of their logits (Sundararajan, Taly and Yan, 2017).
+        "grad_cam": the maps of a layer, each times the mean slope of the logit by it, added,
+        negative sums cut off, enlarged to the image (Selvaraju et al., 2017). "occlusion": how
+        much the logit falls when a patch around the pixel is covered by `baseline`, the mean of
+        all patches that cover it (Zeiler and Fergus, 2014).
+
+    target : label, array-like of shape (n_images,) or None, default=None
+        The class to explain, one for all images or one for each; None means the predicted one, of
+        multilabel y the most probable one. Of a regressor the number of the output; None means 0.
+
+    layer : str, default=None
+        The layer for "grad_cam", by its name in ``estimator.trace(X)``; None means the last
+        convolution, with batch normalisation and activation behind it.
+
+    baseline : float or array-like, default=None
+        What no information looks like, in the units of X: a number, a colour of shape (channels,)
+        or an image. None means what enters the network as zeros: with `standardize` the mean
+        colour of the training images, else 0.
+
+    n_steps : int, default=128
+        Points on the way of "integrated_gradients".
+
+    patch_size : int or (int, int), default=None
+        Rows and columns of the patch of "occlusion"; None means a quarter of the image's.
+
+    stride : int or (int, int), default=None
+        Distance between patches; None means half a patch, so that each pixel is covered by
+        several.
+
+    per_channel : bool, default=False
+        Keep the channels apart, of the first two methods, with their signs.
+
+    Returns
+    -------
+    values : ndarray of shape (n_images, rows, columns), with `per_channel` \
+            (n_images, rows, columns, channels)
+        In the float type of the weights. Slopes are those by the values of X.
+
+    See Also
+    --------
+    SaliencyDisplay : Draws them.
+    skcnn.ConvFeatureExtractor.inverse_importance : The same for linear models of features.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNClassifier
+    >>> from skcnn.inspection import saliency
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier(max_iter=3, random_state=0).fit(X[:500], y[:500])
+    >>> saliency(clf, X[:4], method="occlusion", patch_size=2).shape
+    (4, 8, 8)
+    """
+    if per_channel and method in ("grad_cam", "occlusion"):
+        raise ValueError(f"per_channel must be False for method={method!r}. Got True instead.")
+    score = Score(estimator, X, target)
+    with Team(n_jobs=1), small_ufunc_buffer():
+        if method == "gradient":
+            return _gradients(score, per_channel)
+        if method == "integrated_gradients":
+            return _integrated_gradients(score, score.baseline(baseline), n_steps, per_channel)
+        if method == "grad_cam":
+            return _grad_cam(score, layer)
+        return _occlusion(score, score.baseline(baseline), patch_size, stride)
+
+
+def _gradients(score, per_channel):
+    """Return the slopes of the scores by the values of the images."""
+    slopes = np.empty_like(score.maps)
+    for part in even_slices(len(score), IMAGES_AT_ONCE):
+        slopes[..., part], _ = score.gradient(score.maps[..., part], part)
+    slopes *= score.per_unit[..., None]
+    if per_channel:
+        return _images_first(slopes)
+    return _images_first(slopes if slopes.shape[1] == 1 else _steepest(slopes))[..., 0]
+
+
+def _steepest(slopes):
+    return np.abs(slopes).max(axis=1, keepdims=True)
+
+
+def _integrated_gradients(score, baseline, n_steps, per_channel):
+    """Return the slopes on the way from the baseline, by the midpoint rule, times its length."""
+    shares = ((np.arange(n_steps) + 0.5) / n_steps).astype(baseline.dtype)
+    result = np.empty_like(score.maps)
+    for image in range(len(score)):
+        way = score.maps[..., image, None] - baseline
+        total = np.zeros_like(way)
+        for part in even_slices(n_steps, IMAGES_AT_ONCE):
+            slopes, _ = score.gradient(baseline + way * shares[part], image)
+            total += slopes.sum(axis=3, keepdims=True)
+        result[..., image] = (total * way / n_steps)[..., 0]
+    values = _images_first(result)
+    return values if per_channel else values.sum(axis=3)
+
+
+def _grad_cam(score, layer):
+    """Return the positive part of the layer's maps, weighted by their mean slopes."""
+    layer = _map_layer(score.plain, layer)
+    cams = []
+    for part in even_slices(len(score), IMAGES_AT_ONCE):
+        slopes, maps = score.gradient(score.maps[..., part], part, layer)
+        weights = slopes.mean(axis=(0, 2), keepdims=True)
+        cams.append(np.maximum((weights * maps).sum(axis=1), 0).transpose(2, 0, 1))
+    cams = np.concatenate(cams)
+    factors = [n / m for n, m in zip(score.image_shape[:2], cams.shape[1:], strict=True)]
+    return zoom(cams, (1, *factors), order=1, mode="nearest", grid_mode=True)
+
+
+def _map_layer(plain, layer):
+    """Return the name of the step whose maps are to be weighted."""
+    names = [step.name for step in plain.steps]
+    if layer is not None:
+        if layer not in names:
+            raise ValueError(
+                f"layer must be the name of a layer in trace(X), {[n for n in names if n]}. "
+                f"Got {layer!r} instead."
+            )
+        return layer
+    steps = plain.steps
+    convolutions = [i for i, step in enumerate(steps) if isinstance(step.layer, Conv | Join)]
+    if not convolutions:
+        raise ValueError("method='grad_cam' takes networks with a Conv layer. Got none instead.")
+    last = convolutions[-1]
+    while last + 1 < len(steps) and isinstance(steps[last + 1].layer, Activation | FixedNorm):
+        last += 1
+    return names[last]
+
+
+def _occlusion(score, baseline, patch_size, stride):
+    """Return the mean fall of the scores over all patches that cover each pixel."""
+    check_pair("patch_size", patch_size, 1)
+    check_pair("stride", stride, 1)
+    rows, columns, _ = score.image_shape
+    size = (-(-rows // 4), -(-columns // 4)) if patch_size is None else pair(patch_size)
+    size = min(size[0], rows), min(size[1], columns)
+    step = ((size[0] + 1) // 2, (size[1] + 1) // 2) if stride is None else pair(stride)
+    if step[0] > size[0] or step[1] > size[1]:
+        raise ValueError(f"stride must not exceed the patch, {size}. Got {stride!r} instead.")
+    patches = [
+        (slice(i, i + size[0]), slice(j, j + size[1]))
+        for i in _starts(rows, size[0], step[0])
+        for j in _starts(columns, size[1], step[1])
+    ]
+    result = np.zeros((len(score), rows, columns), baseline.dtype)
+    counts = np.zeros((rows, columns), baseline.dtype)
+    for patch in patches:
+        counts[patch] += 1
+    for image in range(len(score)):
+        maps = score.maps[..., image, None]
+        whole = score.values(maps, image)
+        for part in even_slices(len(patches), IMAGES_AT_ONCE):
+            covered = np.repeat(maps, len(patches[part]), axis=3)
+            for number, (i, j) in enumerate(patches[part]):
+                covered[i, :, j, number] = baseline[i, :, j, 0]
+            falls = whole - score.values(covered, image)
+            for patch, fall in zip(patches[part], falls, strict=True):
+                result[image][patch] += fall
+    return result / counts
+
+
+def _starts(length, size, step):
+    """Return where patches start along an axis, the last one at its end."""
+    return sorted({*range(0, length - size, step), length - size})
+
+
+def _images_first(maps):
+    """Return maps as users see images, (n_images, rows, columns, channels)."""
+    return np.ascontiguousarray(maps.transpose(3, 0, 2, 1))

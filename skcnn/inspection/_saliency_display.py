@@ -1,0 +1,190 @@
+"""Images beside what a network looked at, drawn."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skcnn import _images
+from skcnn.inspection._draw import (
+    FRAME,
+    PAGE_WIDTH,
+    SIGNED,
+    cell_width,
+    divided,
+    limits,
+    show_image,
+)
+from skcnn.inspection._saliency import saliency
+from skcnn.inspection._score import Score, check_cnn
+
+LABELS = {
+    "gradient": "gradient",
+    "integrated_gradients": "integrated gradients",
+    "grad_cam": "Grad-CAM",
+    "occlusion": "occlusion",
+}
+OPTIONS = {
+    "grad_cam": ("layer",),
+    "integrated_gradients": ("baseline", "n_steps"),
+    "occlusion": ("baseline", "patch_size", "stride"),
+}
+
+
+class SaliencyDisplay:
+    """Images, a row each, and beside them how much their pixels matter by one or more methods.
+
+    Red pixels speak for what is explained, blue ones against it; the stronger the colour, the more,
+    over a faded image. Each picture has a scale of its own.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n_images, rows, columns, channels)
+    values : dict of ndarray of shape (n_images, rows, columns)
+        By method.
+    titles : list of str, default=None
+        Of the images.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes, shape (n_images, 1 + n_methods)
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    saliency : The numbers, and the methods.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skcnn import CNNClassifier
+    >>> from skcnn.inspection import SaliencyDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = CNNClassifier(max_iter=3, random_state=0).fit(X[:500], y[:500])
+    >>> display = SaliencyDisplay.from_estimator(clf, X[:3], method=["gradient", "grad_cam"])
+    >>> display.axes_.shape
+    (3, 3)
+    """
+
+    def __init__(self, images, values, *, titles=None):
+        self.images = images
+        self.values = values
+        self.titles = titles
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        method="integrated_gradients",
+        target=None,
+        layer=None,
+        baseline=None,
+        n_steps=128,
+        patch_size=None,
+        stride=None,
+        titles=None,
+        ax=None,
+        cmap=None,
+    ):
+        """Draw what a fitted network looked at in images.
+
+        Parameters
+        ----------
+        estimator : CNNClassifier or CNNRegressor
+            Fitted.
+        X : array-like
+            Images, as in `fit`: all of them are drawn.
+        method : str or list of str, default="integrated_gradients"
+            "gradient", "integrated_gradients", "grad_cam", "occlusion", a column each.
+        target, layer, baseline, n_steps, patch_size, stride
+            As in `saliency`.
+        titles : list of str, default=None
+            Of the images; None names what is explained.
+        ax : matplotlib Axes or array of Axes, default=None
+        cmap : str or Colormap, default=None
+            One for both signs, with its middle at 0.
+
+        Returns
+        -------
+        display : SaliencyDisplay
+        """
+        check_cnn(estimator)
+        methods = [method] if isinstance(method, str) else list(method)
+        options = {
+            "layer": layer,
+            "baseline": baseline,
+            "n_steps": n_steps,
+            "patch_size": patch_size,
+            "stride": stride,
+        }
+        values = {}
+        for name in methods:
+            own = {key: options[key] for key in OPTIONS.get(name, ())}
+            values[name] = saliency(estimator, X, method=name, target=target, **own)
+        flat = _images.check_images_as_fitted(X, estimator)
+        images = flat.reshape(-1, *estimator.image_shape_)
+        if titles is None:
+            titles = Score(estimator, X, target).names(estimator)
+        return cls(images, values, titles=titles).plot(ax=ax, cmap=cmap)
+
+    def plot(self, ax=None, *, cmap=None):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or array of Axes, default=None
+        cmap : str or Colormap, default=None
+
+        Returns
+        -------
+        display : SaliencyDisplay
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        n_images, n_columns = len(self.images), 1 + len(self.values)
+        width = min(PAGE_WIDTH / n_columns, 2.2 if self.images.shape[1] > 1 else PAGE_WIDTH)
+        height = 0.95 * n_images * width / min(cell_width(self.images.shape[1:]), 2.5) + 0.4
+        size = height, n_columns * width
+        self.figure_, self.axes_ = divided(ax, n_images, n_columns, *size)
+        low, high = limits(self.images)
+        headings = ["image", *(LABELS.get(name, name) for name in self.values)]
+        for axes, heading in zip(self.axes_[0], headings, strict=True):
+            axes.set_title(heading, fontsize=10)
+        for number, row in enumerate(self.axes_):
+            image = self.images[number]
+            show_image(row[0], image, low, high)
+            if self.titles is not None:
+                row[0].set_ylabel(self.titles[number], fontsize=10)
+            for axes, values in zip(row[1:], self.values.values(), strict=True):
+                _show_values(axes, values[number], image, low, high, cmap or SIGNED)
+                axes.tick_params(labelbottom=number == n_images - 1)
+            row[0].tick_params(labelbottom=number == n_images - 1)
+        return self
+
+
+def _show_values(ax, values, image, low, high, cmap):
+    """Draw values over a faded image, or behind a signal."""
+    import matplotlib
+
+    is_signal = image.shape[0] == 1 and image.shape[1] > 1
+    strength = values / (np.abs(values).max() or 1)
+    colours = matplotlib.colormaps.get_cmap(cmap)(0.5 + 0.5 * strength)
+    colours[..., 3] = np.minimum(1.2 * np.abs(strength), 1)
+    if is_signal:
+        show_image(ax, image, low, high)
+        bottom, top = ax.get_ylim()
+        extent = (-0.5, len(values[0]) - 0.5, bottom, top)
+        ax.imshow(colours, extent=extent, aspect="auto", zorder=0)
+        return
+    # between light grey and white, so that colours stand out
+    shades = show_shades(image, low, high)
+    ax.imshow(0.8 + 0.2 * shades, cmap="gray", vmin=0, vmax=1)
+    ax.imshow(colours)
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set_edgecolor(FRAME)
+
+
+def show_shades(image, low, high):
+    """Return the grey values of an image, from 0 to 1."""
+    shades = (np.asarray(image, float).mean(axis=2) - low) / ((high - low) or 1)
+    return np.clip(shades, 0, 1)
