@@ -176,7 +176,7 @@ def _show_values(ax, values, image, low, high, cmap):
         ax.imshow(colours, extent=extent, aspect="auto", zorder=0)
         return
     # between light grey and white, so that colours stand out
-    shades = show_shades(image, low, high)
+    shades = _shades(image, low, high)
     ax.imshow(0.8 + 0.2 * shades, cmap="gray", vmin=0, vmax=1)
     ax.imshow(colours)
     ax.set(xticks=[], yticks=[])
@@ -184,7 +184,7 @@ def _show_values(ax, values, image, low, high, cmap):
         spine.set_edgecolor(FRAME)
 
 
-def show_shades(image, low, high):
+def _shades(image, low, high):
     """Return the grey values of an image, from 0 to 1."""
     shades = (np.asarray(image, float).mean(axis=2) - low) / ((high - low) or 1)
     return np.clip(shades, 0, 1)
