@@ -21,9 +21,9 @@ from skcnn.layers import AvgPool, Conv, Dense, MaxPool
 # The formula
 # -----------
 # A window of ``size`` pixels steps over ``n`` pixels, with ``padding`` zeros added on each side. The
-# number of places where it fits is
+# number of places where it fits is::
 #
-# .. math:: \left\lfloor \frac{n + 2 \cdot padding - size}{stride} \right\rfloor + 1
+#    floor((n + 2 * padding - size) / stride) + 1
 
 
 def n_places(n, size, padding=0, stride=1):
