@@ -1,7 +1,7 @@
 """
-=====================================================
+================================================
 Two hundred digits, forward and backward by hand
-=====================================================
+================================================
 
 A network small enough to write down: three filters of 5 x 5, a sigmoid, one dense unit, a sigmoid.
 It tells the digits 0 to 4 from 5 to 9 after looking at two hundred of them. Every array on the way

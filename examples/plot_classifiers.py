@@ -1,7 +1,7 @@
 """
-===========================================================
+=========================================================
 Convolutional features for forests, boosting and machines
-===========================================================
+=========================================================
 
 A `ConvFeatureExtractor` is a transformer: whatever stands behind it in a `Pipeline` sees a table. Here
 five classifiers of scikit-learn read the same digits twice, once from the pixels and once from what

@@ -1,7 +1,7 @@
 """
-==================================
+================================
 Colour images and colour filters
-==================================
+================================
 
 A colour image has three channels, and each filter looks at all of them at once. This page learns
 filters from two photos that come with scikit-learn, without labels and with: k-means finds the edges

@@ -1,7 +1,7 @@
 """
-==========================================
+===========================================
 The digit nine, every number worked by hand
-==========================================
+===========================================
 
 A nine of 7 rows and 5 columns passes through a convolution, a rectifier and a pooling. The image
 and the three filters hold only 1 and -1, so each number on the way can be worked out on paper, and

@@ -1,7 +1,7 @@
 """
-================================
+=================================
 Edges in a photo, in three stages
-================================
+=================================
 
 Two small filters of fixed numbers find the edges of a photo. Two further stages of random filters
 look at the result. The page draws every map on the way, in grey first and then in colour, where

@@ -1,7 +1,7 @@
 """
-=====================================================
+======================================================
 A bank of learned filters, searched like any parameter
-=====================================================
+======================================================
 
 Coates, Ng and Lee (2011) showed how far features without labels go: cut patches from the images,
 normalise and whiten them, cluster them, and take the centres as filters of a convolution; encode

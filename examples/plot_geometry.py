@@ -1,7 +1,7 @@
 """
-===================================================
+==================================================
 Sizes: padding, stride, pooling, channels, weights
-===================================================
+==================================================
 
 How large is the output of a convolution, and how many weights does it take? One formula answers the
 first question, one product the second. This page draws both, checks them against the package's

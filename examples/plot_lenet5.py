@@ -1,7 +1,7 @@
 """
-=============================
+=======================
 LeNet-5, layer by layer
-=============================
+=======================
 
 LeNet-5 read the amounts on bank cheques (LeCun, Bottou, Bengio and Haffner, 1998). It is small enough
 to follow every number: three convolutions of 5 x 5, two poolings by averages, two dense layers, tanh

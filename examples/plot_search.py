@@ -1,7 +1,7 @@
 """
-==========================================================
+=======================================================
 Searching over architecture, augmentation and step size
-==========================================================
+=======================================================
 
 A `CNNClassifier` is searched like any other estimator: whole stacks of layers, parameters of single
 layers, ways to augment the images and step sizes are entries of one grid. Two processes share the

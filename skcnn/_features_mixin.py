@@ -126,8 +126,8 @@ class FeaturesMixin(TransformerMixin):
 
         Parameters
         ----------
-        values : array-like of shape (n_features,), (n_sets, n_features), output_shape_ or \
-                (n_sets, *output_shape_)
+        values : array-like of shape (n_features,), (n_sets, n_features), \
+                (rows, columns, n_channels) or (n_sets, rows, columns, n_channels)
             A model's ``feature_importances_`` or ``coef_``, the means of permutation importances.
             One or many sets, of a class each for example. With three or four dimensions, values of
             maps as `transform` returns them if not `flatten`.

@@ -132,7 +132,7 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     n_features_in_ : int
         ``rows * columns * channels``.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         If X is a DataFrame with string column names.
 
     See Also

@@ -175,7 +175,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):
     n_features_in_ : int
         ``rows * columns * channels``.
 
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         If X is a DataFrame with string column names.
 
     See Also
