@@ -157,7 +157,7 @@ network = CNNClassifier(random_state=0).fit(X_train, y_train)
 # The figure
 # ----------
 
-path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".png")
+path = Path(sys.argv[-1]).with_suffix(".png")  # the argument, or beside this file
 figure = plt.figure(figsize=(13, 10), layout="constrained")
 figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
 above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))

@@ -10,16 +10,7 @@ the responses, pool them on a coarse grid, standardise, and leave the rest to a 
 Here the whole recipe is one `Pipeline`, and `GridSearchCV` chooses the bank, the number of filters
 and the grid on the digits of `sklearn.datasets.load_digits`. The figure shows the filters that were
 chosen, what the search found, and which pixels speak for each digit.
-
-Run ``python plot_features.py [figure.png]``; it takes half a minute.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")  # the figure is saved, so no screen is needed
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -152,7 +143,6 @@ def draw_heat(figure, heat, images):
     )
 
 
-path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".png")
 figure = plt.figure(figsize=(13, 8.5), layout="constrained")
 figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
 above, below = figure.subfigures(2, 1, height_ratios=(1.7, 1))
@@ -161,5 +151,4 @@ draw_filters(left, extractor.filters_[..., 0])
 draw_scores(right.subplots(), search.cv_results_)
 means = np.stack([X_test[y_test == digit].mean(axis=0).reshape(8, 8) for digit in range(10)])
 draw_heat(below, heat, means)
-figure.savefig(path, dpi=120)
-print(f"figure saved to {path}")
+plt.show()
