@@ -1,102 +1,120 @@
-"""Check the built pages: ``python docs/check_site.py [docs/_build/html]``.
+"""Check the built site: dead internal links, missing pictures; in a browser, what is too wide.
 
-Every internal link must lead to a page and an anchor that exist, every picture must exist. Where
-playwright and a Chromium are installed (``--browser /usr/bin/chromium``), no page may be wider than a
-desktop or a phone.
+Run ``python docs/check_site.py docs/_build/html [--browser] [--chromium PATH]``.
 """
 
 import argparse
-import functools
-import http.server
 import sys
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlparse
+from urllib.parse import unquote, urlsplit
 
-WIDTHS = {"desktop": 1280, "phone": 390}
+WIDTHS = {1280: 900, 390: 844}  # pixels of a desktop and of a phone
+SKIPPED = {"_static"}  # templates of the theme
+
+# Pictures that are not shown; pages wider than the screen, and what is cut off at its right edge:
+# whatever is wider must stand in something that scrolls.
+PROBLEMS = """() => {
+  const root = document.documentElement, found = [];
+  for (const image of document.images)
+    if (image.naturalWidth === 0) found.push("not shown: " + image.src);
+  if (root.scrollWidth > root.clientWidth)
+    found.push(`${root.scrollWidth} pixels wide on a screen of ${root.clientWidth}`);
+  const scrolls = (element) => {
+    for (let e = element.parentElement; e && e !== document.body; e = e.parentElement)
+      if (["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+          && e.getBoundingClientRect().right <= root.clientWidth + 1) return true;
+    return false;
+  };
+  for (const element of document.querySelectorAll("main article *")) {
+    const box = element.getBoundingClientRect();
+    if (box.width && box.right > root.clientWidth + 1 && !scrolls(element)) {
+      const start = element.textContent.trim().slice(0, 40);
+      found.push(`cut off at ${Math.round(box.right)}: <${element.tagName}> ${start}`);
+      break;
+    }
+  }
+  return found;
+}"""
 
 
 class Page(HTMLParser):
-    """The links, pictures and anchors of a page."""
+    """The links, the pictures and the anchors of a page."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.pictures, self.anchors = [], [], {""}
-        self.feed(path.read_text())
+        self.links, self.anchors, self.without_text = [], set(), []
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
-        """Take note of a tag."""
+        """Keep what the tag refers to."""
         attrs = dict(attrs)
-        self.anchors |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
-        if tag == "a" and attrs.get("href"):
-            self.links.append(attrs["href"])
-        if tag == "img" and attrs.get("src"):
-            self.pictures.append(attrs["src"])
+        self.anchors.update(attrs[name] for name in ("id", "name") if attrs.get(name))
+        for name in ("href", "src"):
+            if attrs.get(name):
+                self.links.append(attrs[name])
+        if tag == "img" and attrs.get("alt") is None:
+            self.without_text.append(attrs.get("src"))
 
 
 def dead_links(root):
-    """Yield a line for each link or picture that leads nowhere."""
-    pages = {path.resolve(): Page(path) for path in root.rglob("*.html")}
+    """Yield ``(page, what is wrong)`` for internal links, and for pictures without a text."""
+    paths = [p for p in root.rglob("*.html") if p.relative_to(root).parts[0] not in SKIPPED]
+    pages = {path.resolve(): Page(path) for path in sorted(paths)}
     for path, page in pages.items():
-        for link in page.links + page.pictures:
-            address, anchor = urldefrag(link)
-            if urlparse(link).scheme or address.startswith("//"):
+        for source in page.without_text:
+            yield path, f"no alternative text: {source}"
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
                 continue
-            target = (path.parent / unquote(address)).resolve() if address else path
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if target.is_dir():
                 target /= "index.html"
+            anchor = unquote(parts.fragment)
             if not target.exists():
-                yield f"{path.relative_to(root.resolve())}: {link} leads nowhere"
-            elif target in pages and unquote(anchor) not in pages[target].anchors:
-                yield f"{path.relative_to(root.resolve())}: no anchor {link}"
+                yield path, f"dead link: {link}"
+            elif anchor and target in pages and anchor not in pages[target].anchors:
+                yield path, f"no such anchor: {link}"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
-
-    def log_message(self, *args):
-        """Say nothing."""
-
-
-def too_wide(root, browser, shots):
-    """Yield a line for each page that is wider than its window; keep pictures in `shots`."""
+def browser_problems(root, chromium):
+    """Yield ``(page, what is wrong)`` of each page at each width, and errors of its scripts."""
     from playwright.sync_api import sync_playwright
 
-    handler = functools.partial(Quiet, directory=root)
-    server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        for name, width in WIDTHS.items():
-            page = chromium.new_page(viewport={"width": width, "height": 900})
-            for path in sorted(root.rglob("*.html")):
-                place = path.relative_to(root).as_posix()
-                if place.startswith("_"):
-                    continue
-                page.goto(f"http://localhost:{server.server_port}/{place}", wait_until="load")
-                needed = page.evaluate("document.documentElement.scrollWidth")
-                if needed > width:
-                    yield f"{place}: {needed} pixels wide on a {name} of {width}"
-                broken = page.evaluate(
-                    "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
-                )
-                yield from (f"{place}: {source} is not shown" for source in broken)
-                if shots:
-                    shot = Path(shots) / f"{name}-{place.replace('/', '-')}.png"
-                    page.screenshot(path=shot)
-        chromium.close()
-    server.shutdown()
+    paths = [p for p in root.rglob("*.html") if p.relative_to(root).parts[0] not in SKIPPED]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width, height in WIDTHS.items():
+            tab = browser.new_page(viewport={"width": width, "height": height})
+            errors = []
+            tab.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
+            for path in sorted(paths):
+                tab.goto(path.resolve().as_uri(), wait_until="load")
+                tab.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
+                tab.wait_for_function("() => [...document.images].every(i => i.complete)")
+                for problem in [*tab.evaluate(PROBLEMS), *errors]:
+                    yield path, f"{width}: {problem}"
+                errors.clear()
+        browser.close()
+
+
+def main():
+    """Print all problems; the exit code tells whether there are any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--chromium", help="path of the browser; None means playwright's own")
+    args = parser.parse_args()
+    root = args.root.resolve()
+    problems = list(dead_links(root))
+    if args.browser:
+        problems += browser_problems(root, args.chromium)
+    for path, problem in problems:
+        print(f"{path.relative_to(root)}: {problem}")
+    print(f"{len(list(root.rglob('*.html')))} pages, {len(problems)} problems")
+    sys.exit(bool(problems))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root", nargs="?", default="docs/_build/html", type=Path)
-    parser.add_argument("--browser", help="path of a Chromium; needs playwright")
-    parser.add_argument("--shots", help="folder for pictures of all pages")
-    arguments = parser.parse_args()
-    faults = list(dead_links(arguments.root))
-    if arguments.browser:
-        faults += too_wide(arguments.root.resolve(), arguments.browser, arguments.shots)
-    print("\n".join(faults) or "every link, picture and width is right")
-    sys.exit(bool(faults))
+    main()

@@ -157,7 +157,7 @@ network = CNNClassifier(random_state=0).fit(X_train, y_train)
 # The figure
 # ----------
 
-path = Path(sys.argv[-1]).with_suffix(".png")  # the argument, or beside this file
+path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_suffix(".png")
 figure = plt.figure(figsize=(13, 10), layout="constrained")
 figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
 above, below = figure.subfigures(2, 1, height_ratios=(1, 1.3))
@@ -166,4 +166,4 @@ left, right = below.subfigures(1, 2)
 draw_filters(left, network.coefs_[0][..., 0])
 draw_confusion(right, y_test, network.predict(X_test))
 figure.savefig(path, dpi=120)
-print(f"figure saved to {path}")
+print(f"figure saved as {path.name}")
