@@ -61,31 +61,31 @@ windows = np.lib.stride_tricks.sliding_window_view(grey, (3, 3))
 np.testing.assert_allclose(edges, np.einsum("ijkl,fkl->ijf", windows, edge_filters), atol=1e-12)
 
 # %%
-# What the edges say together
-# ---------------------------
-# The two maps are the two components of an arrow that points to the brighter side. Its direction is
-# drawn as a colour on a circular scale, its length as lightness.
+# Both maps in one picture
+# ------------------------
+# Vertical edges shine orange, horizontal ones blue, and where both filters answer, at slants and
+# corners, the light adds up to white.
 
 
-def directions(maps):
-    """Return an RGB image: the hue is the direction of brightening, dark where nothing changes."""
-    rightward, upward = maps[..., 0], maps[..., 1]
-    angle = np.arctan2(upward, rightward)
-    length = np.hypot(upward, rightward)
-    hue = plt.get_cmap("hsv")((angle + np.pi) / (2 * np.pi))[..., :3]
-    return hue * np.clip(length / np.quantile(length, 0.97), 0, 1)[..., None]
+def glow(maps):
+    """Return an RGB image of the strength of two maps: orange and blue light on black."""
+    strength = np.abs(maps) / np.quantile(np.abs(maps), 0.98)
+    return np.clip(strength @ [[1.0, 0.55, 0.1], [0.1, 0.45, 1.0]], 0, 1)
 
 
-figure = plt.figure(figsize=(8, 5.6), layout="constrained")
-axes = figure.add_subplot()
-axes.imshow(directions(edges))
-axes.set_axis_off()
-key = axes.inset_axes([0.84, 0.74, 0.15, 0.24])
-up, right = np.mgrid[1:-1:101j, -1:1:101j]
-disc = directions(np.stack([right, up], axis=-1)) * (np.hypot(up, right) <= 1)[..., None]
-key.imshow(disc)
-key.set_axis_off()
-key.set_title("brighter towards", color="white", fontsize="small", y=0.96)
+def draw_glow(maps):
+    """Draw two maps of edges over each other."""
+    figure = plt.figure(figsize=(8, 8 * maps.shape[0] / maps.shape[1]))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(glow(maps))
+    axes.set_axis_off()
+    style = {"transform": axes.transAxes, "fontsize": "large", "ha": "right"}
+    style["bbox"] = {"facecolor": "black", "pad": 3}
+    axes.text(0.98, 0.94, "vertical edges", color=(1.0, 0.6, 0.2), **style)
+    axes.text(0.98, 0.88, "horizontal edges", color=(0.3, 0.6, 1.0), **style)
+
+
+draw_glow(edges)
 plt.show()
 
 # %%
@@ -123,50 +123,35 @@ assert [stage.output_shape_ for stage in stages] == [(212, 319, 2), (104, 157, 3
 # %%
 # All maps
 # --------
-# For the pictures each step is taken alone: the responses, what ReLU leaves of them, and the
-# maxima.
+# `trace` returns every array between an image and its features by name: the responses, what ReLU
+# leaves of them, and the maxima.
 
 
-def steps_of(image, bank):
-    """Return the maps of one image after the convolution, ReLU and pooling of one stage."""
-    return {
-        name: ConvFeatureExtractor(
-            bank, padding="valid", flatten=False, activation=activation, pooling=pooling
-        ).fit_transform(image[None])[0]
-        for name, activation, pooling in (
-            ("convolution", "identity", None),
-            ("ReLU", "relu", None),
-            ("max pooling", "relu", "max"),
-        )
-    }
-
-
-def draw_stage(steps, title, **kwargs):
-    """Draw the steps side by side, a map a row; convolutions in two colours, the rest in grey."""
-    n_maps = steps["ReLU"].shape[2]
+def draw_stage(trace, title, **kwargs):
+    """Draw the steps of a stage side by side, a map a row; responses in colour, the rest in grey."""
+    steps = {name: trace[name][0] for name in ("0 Conv", "0 Conv relu", "1 MaxPool")}
+    n_maps = steps["0 Conv"].shape[2]
     figure, grid = plt.subplots(n_maps, 3, layout="constrained", squeeze=False, **kwargs)
-    high = np.quantile(np.abs(steps["convolution"]), 0.99)
+    high = np.quantile(np.abs(steps["0 Conv"]), 0.99)
+    responses = {"cmap": "PuOr_r", "norm": CenteredNorm(halfrange=high)}
+    rectified = {"cmap": "gray", "vmin": 0, "vmax": high}
     for column, (name, maps) in zip(grid.T, steps.items(), strict=True):
-        signed = name == "convolution"
         for axes, one in zip(column, np.moveaxis(maps, -1, 0), strict=True):
-            if signed:
-                axes.imshow(one, cmap="PuOr", norm=CenteredNorm(halfrange=high))
-            else:
-                axes.imshow(one, cmap="gray", vmin=0, vmax=high)
+            axes.imshow(one, **(responses if name == "0 Conv" else rectified))
             axes.set(xticks=[], yticks=[])
         column[0].set_title(f"{name}\n{maps.shape[0]} x {maps.shape[1]}")
     figure.suptitle(title)
 
 
-maps = grey
-for number, (bank, height) in enumerate(zip(banks, (4.5, 6.3, 2.8), strict=True), start=1):
-    steps = steps_of(maps, bank)
-    title = f"stage {number}: filters of shape {' x '.join(map(str, bank.shape))}"
-    draw_stage(steps, title, figsize=(8, height))
-    maps = steps["max pooling"]
+maps = X
+for number, (stage, height) in enumerate(zip(stages, (4.3, 6.2, 2.5), strict=True), start=1):
+    trace = stage.trace(maps)
+    shape = " x ".join(map(str, stage.filters_.shape))
+    draw_stage(trace, f"stage {number}: filters of shape {shape}", figsize=(8, height))
+    maps = trace["output"]
 plt.show()
 
-np.testing.assert_allclose(maps, stages.transform(X)[0], rtol=1e-10, atol=1e-10)
+np.testing.assert_allclose(maps, stages.transform(X), rtol=1e-10, atol=1e-10)
 
 # %%
 # In colour
@@ -201,16 +186,28 @@ np.testing.assert_allclose(
     plain.transform(np.repeat(grey[None, ..., None], 3, axis=-1)), 0, atol=1e-12
 )
 
-figure, axes = plt.subplots(1, 3, figsize=(8, 2.3), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.1), layout="constrained")
 axes[0].imshow(photo)
 axes[0].set_title("three channels")
-for k, (name, colormap) in enumerate([("red", "PRGn_r"), ("blue", "PuOr")]):
-    drawn = axes[k + 1].imshow(
-        opponent_maps[..., k],
-        cmap=colormap,
-        norm=CenteredNorm(halfrange=np.abs(opponent_maps).max()),
-    )
+norm = CenteredNorm(halfrange=np.abs(opponent_maps).max())
+for k, name in enumerate(["red", "blue"]):
+    drawn = axes[k + 1].imshow(opponent_maps[..., k], cmap="PuOr_r", norm=norm)
     axes[k + 1].set_title(f"{name} against the others")
+figure.colorbar(drawn, ax=axes, shrink=0.75, label="response")
 for ax in axes:
     ax.set(xticks=[], yticks=[])
 plt.show()
+
+# %%
+# Another photo
+# -------------
+# Where scikit-image is installed, its cat can sit for the same two filters.
+
+try:
+    from skimage.data import chelsea
+except ImportError:
+    print("scikit-image is not installed")
+else:
+    cat = chelsea() @ shares / 255
+    draw_glow(plain.set_params(filters=edge_filters).fit_transform(cat[None])[0])
+    plt.show()

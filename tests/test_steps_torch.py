@@ -1,13 +1,26 @@
-"""One step of training equals torch's, in float64: every layer, activation, loss and weighting."""
+"""One training step, and a few, by skcnn and by torch from the same weights."""
 
 import numpy as np
 import pytest
-import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from sklearn.utils.class_weight import compute_sample_weight
+from torch_nets import (
+    F,
+    Twin,
+    classifier,
+    moments,
+    regressor,
+    start,
+    step_equals_torch,
+    torch,
+    train,
+)
 
-from skcnn import CNNClassifier, CNNRegressor
+from skcnn import layers as L
+from skcnn._engine import depthwise, winograd
 from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.blocks import shard_slices
 from skcnn.layers import (
     Activation,
     AvgPool,
@@ -21,287 +34,315 @@ from skcnn.layers import (
     Residual,
 )
 
-torch = pytest.importorskip("torch")
-F = torch.nn.functional
-RATE, N = 0.3, 6
-rng = np.random.default_rng(0)
-X = rng.normal(size=(N, 7, 8, 3))
-CODES = np.array([0, 2, 1, 1, 0, 2])
-WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0, 3.0, 1.5])
-
-ACTIVATE = {
-    "identity": lambda z: z,
-    "relu": torch.relu,
-    "leaky_relu": F.leaky_relu,
-    "logistic": torch.sigmoid,
-    "tanh": torch.tanh,
-    "elu": F.elu,
-    "silu": F.silu,
-    "gelu": F.gelu,
-}
+N = 7
+SHAPE = (7, 9, 4)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, *SHAPE))
+Y = np.array([0, 2, 1, 1, 0, 2, 2])
+LABELS = RNG.integers(0, 2, (N, 3))
+COUNTS = RNG.poisson(2.0, (N, 3)).astype(float)
+WEIGHTS = np.array([1.0, 0.5, 2.0, 0.0, 3.0, 0.25, 1.5])
+weighted = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
 
 
-class Net:
-    """A network in torch with the weights of a fitted estimator."""
-
-    def __init__(self, clf, weights):
-        self.coefs = [torch.tensor(np.array(c), requires_grad=True) for c in clf.coefs_]
-        self.intercepts = [torch.tensor(np.array(b), requires_grad=True) for b in clf.intercepts_]
-        self.layers = (*clf.layers, Dense(clf.n_outputs_, activation="identity"))
-        self.weights = torch.tensor(weights)
-        self.seed = clf._progress.seed, clf._progress.n_steps + 1, 0
-        self.statistics = []
-
-    def forward(self, X):
-        self.coefs_left, self.intercepts_left = list(self.coefs), list(self.intercepts)
-        self.random = np.random.Generator(np.random.SFC64(self.seed))
-        x = torch.tensor(np.moveaxis(X, 3, 1))
-        for layer in self.layers:
-            x = self.run(layer, x)
-        return x.flatten(1)
-
-    def own(self):
-        return self.coefs_left.pop(0), self.intercepts_left.pop(0)
-
-    def run(self, layer, x):
-        return getattr(self, type(layer).__name__.lower())(layer, x)
-
-    def conv(self, layer, x):
-        coef, intercept = self.own()
-        spans = [
-            d * (k - 1) + 1
-            for k, d in zip(coef.shape[1:3], reference.pair(layer.dilation), strict=True)
-        ]
-        (top, bottom), (left, right) = reference.paddings(layer.padding, spans)
-        x = F.pad(x, (left, right, top, bottom))
-        how = {"stride": layer.stride, "dilation": layer.dilation, "groups": layer.groups}
-        return ACTIVATE[layer.activation](F.conv2d(x, coef.permute(0, 3, 1, 2), intercept, **how))
-
-    def dense(self, layer, x):
-        coef, intercept = self.own()
-        return ACTIVATE[layer.activation](x.flatten(1) @ coef + intercept)[:, :, None, None]
-
-    def activation(self, layer, x):
-        return ACTIVATE[layer.activation](x)
-
-    def maxpool(self, layer, x):
-        return F.max_pool2d(
-            x, layer.pool_size, layer.stride, layer.padding if layer.padding != "valid" else 0
-        )
-
-    def avgpool(self, layer, x):
-        padding = layer.padding if layer.padding != "valid" else 0
-        return F.avg_pool2d(x, layer.pool_size, layer.stride, padding, count_include_pad=False)
-
-    def globalmaxpool(self, layer, x):
-        return x.amax((2, 3), keepdim=True)
-
-    def globalavgpool(self, layer, x):
-        return x.mean((2, 3), keepdim=True)
-
-    def residual(self, layer, x):
-        y = x
-        for inner in layer.layers:
-            y = self.run(inner, y)
-        return ACTIVATE[layer.activation](x + y)
-
-    def batchnorm(self, layer, x):
-        coef, intercept = self.own()
-        share = (self.weights / self.weights.sum() / (x.shape[2] * x.shape[3]))[:, None, None, None]
-        mean = (x * share).sum((0, 2, 3), keepdim=True)
-        variance = ((x - mean) ** 2 * share).sum((0, 2, 3), keepdim=True)
-        self.statistics += [mean, variance]
-        y = (x - mean) / torch.sqrt(variance + layer.epsilon)
-        return y * coef[:, None, None] + intercept[:, None, None]
-
-    def dropout(self, layer, x):
-        n, channels, rows, columns = x.shape
-        drawn = self.random.random((rows, channels, columns, n))
-        kept = torch.tensor((drawn >= layer.rate).transpose(3, 1, 0, 2))
-        return x * kept / (1 - layer.rate)
-
-
-def cross_entropy(logits, y, smoothing):
-    if logits.shape[1] > 1:
-        return F.cross_entropy(logits, torch.tensor(y), reduction="none", label_smoothing=smoothing)
-    target = torch.tensor(y * (1 - smoothing) + smoothing / 2, dtype=torch.float64)
-    return F.binary_cross_entropy_with_logits(logits[:, 0], target, reduction="none")
-
-
-def check(clf, X, y, loss, weights, sample_weight, max_norm=None):
-    """Compare one step of `clf`, fitted before, with torch's."""
-    net = Net(clf, weights)
-    total = weights.sum()
-    value = (net.weights * loss(net.forward(X), y)).sum() / total
-    value = value + clf.alpha / 2 * sum((c**2).sum() for c in net.coefs) / total
-    value.backward()
-    arrays = net.coefs + net.intercepts
-    if max_norm is not None:
-        length = torch.sqrt(sum((array.grad**2).sum() for array in arrays))
-        assert length > max_norm
-        for array in arrays:
-            array.grad *= max_norm / length
-    optimizer = torch.optim.SGD(arrays, lr=RATE)
-    optimizer.step()
-    clf.partial_fit(X, y, sample_weight=sample_weight)
-    assert clf.loss_ == pytest.approx(value.item(), rel=1e-10)
-    for got, expected in zip(clf.coefs_ + clf.intercepts_, arrays, strict=True):
-        assert_allclose(got, expected.detach(), rtol=0, atol=1e-10)
-    return net
-
-
-def started(estimator, X, y):
-    """Return an estimator with weights, none of them zero, that descends by plain gradients."""
-    estimator.set_params(
-        solver="sgd", momentum=0, learning_rate_init=RATE, standardize=False, batch_size=len(X),
-        shuffle=False, random_state=0,
-    )  # fmt: skip
-    classes = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
-    is_classifier = isinstance(estimator, CNNClassifier)
-    estimator.partial_fit(X, y, **({"classes": classes} if is_classifier else {}))
-    draw = np.random.default_rng(1)
-    for array in estimator.coefs_ + estimator.intercepts_:
-        array[...] = draw.normal(scale=0.4, size=array.shape)
-    return estimator
-
-
-def step_of_classifier(layers, y=CODES, X=X, sample_weight=None, weights=None, **params):
-    clf = started(CNNClassifier(layers, alpha=0.2, **params), X, y)
-    weights = np.ones(len(X)) if weights is None else weights
-    smoothing = params.get("label_smoothing", 0)
-    return clf, check(
-        clf, X, y, lambda z, y: cross_entropy(z, y, smoothing), weights, sample_weight,
-        params.get("clip_norm"),
-    )  # fmt: skip
-
-
-BLOCK = (Conv(4, activation="identity"), BatchNorm(), Activation("relu"))
-STACKS = [
-    (),
-    *[(Conv(4, activation=a), MaxPool(), Dense(5, activation=a)) for a in ACTIVATIONS],
-    *[(Conv(3, 3, padding=p, activation="tanh"),) for p in ("valid", "same", 1, (2, 0))],
-    (Conv(4, (2, 3), stride=(2, 1), activation="tanh"), Conv(3, 2, dilation=2)),
-    (Conv(6, 3, groups=3, activation="tanh"), Conv(4, 1), Conv(4, 3, groups=4)),
-    (Conv(3, 3, groups=3), MaxPool()),
-    (Conv(2, 1, activation="tanh"), Conv(3, 7)),
-    (Conv(20, activation="tanh"), Conv(24, activation="tanh"), Conv(20)),  # by tiles
-    (Conv(20), Conv(24), MaxPool(), Conv(20), MaxPool()),
-    (Conv(3, init=np.linspace(-1, 1, 81).reshape(3, 3, 3, 3)),),
-    (Conv(3), MaxPool(3, stride=2, padding=1), Conv(3), AvgPool(2, stride=1)),
-    (AvgPool(3, stride=2, padding=1), Conv(3), MaxPool((2, 1))),
-    (Conv(5), GlobalMaxPool()),
-    (Conv(5), GlobalAvgPool(), Dense(4)),
-    (Dense(6, activation="tanh"), Dense(5), Dense(4, activation="logistic")),
-    *[(Activation(a), Conv(3, activation="identity"), Activation(a)) for a in ACTIVATIONS],
-    (*BLOCK, MaxPool(), Dense(4, activation="identity"), BatchNorm(), Activation("tanh")),
-    (Conv(4, activation="identity"), MaxPool(), BatchNorm(), Activation("silu")),
-    (Conv(4), Residual((*BLOCK, *BLOCK[:2])), GlobalAvgPool()),
-    (Residual((Conv(3), Conv(3, activation="identity")), activation="gelu"), Residual(())),
-    (Conv(4), Dropout(0.3), MaxPool(), Dropout(0.5), Dense(6), Dropout(0.2)),
+GEOMETRIES = [
+    Conv(3),
+    Conv(3, padding="valid"),
+    Conv(3, padding=2),
+    Conv(3, (5, 2), padding=(3, 0)),
+    Conv(3, 4),
+    Conv(3, (2, 4), dilation=(1, 2)),
+    Conv(3, stride=2),
+    Conv(3, 2, stride=(3, 2), padding="valid"),
+    Conv(3, 4, stride=(1, 2)),
+    Conv(3, 5, stride=2, padding=2),
+    Conv(3, dilation=2),
+    Conv(3, dilation=(3, 2), padding="valid"),
+    Conv(3, dilation=2, stride=2, padding=1),
+    Conv(6, groups=2),
+    Conv(6, 5, groups=2, stride=2, padding=1, dilation=(1, 2)),
+    Conv(4, groups=4),
+    Conv(8, (3, 2), groups=4, padding="valid"),
+    Conv(4, 3, groups=4, stride=2, dilation=2, padding=2),
+    Conv(5, 1),
+    Conv(5, 1, stride=2),
+    Conv(5, (7, 9), padding="valid"),
+    Conv(3, init=np.ones((3, 3, 3, 4))),
+    MaxPool(),
+    MaxPool(3),
+    MaxPool(3, stride=2, padding=1),
+    MaxPool((2, 3), stride=(1, 2), padding="same"),
+    MaxPool(3, padding=2),
+    MaxPool(2, stride=3),
+    MaxPool(20),
+    AvgPool(),
+    AvgPool(3),
+    AvgPool(3, stride=2, padding=1),
+    AvgPool((2, 3), stride=(1, 2), padding="same"),
+    AvgPool(3, padding=2),
+    AvgPool(2, stride=3),
+    AvgPool(20),
+    GlobalMaxPool(),
+    GlobalAvgPool(),
+    Dense(5),
+    BatchNorm(),
+    BatchNorm(momentum=0.5, epsilon=0.1),
+    Dropout(0.4),
+    Dropout(0),
+    Activation("tanh"),
+    Residual((Conv(4, activation="identity"),)),
+    Residual((Conv(6), BatchNorm(), Conv(4, 1)), activation="tanh"),
+    Residual((Residual((Conv(4),)), Dropout(0.3), Conv(4, 5)), activation="identity"),
+    Residual(()),
 ]
 
 
-def test_every_activation_is_compared():
-    assert ACTIVATE.keys() == ACTIVATIONS.keys()
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("layer", GEOMETRIES, ids=repr)
+@pytest.mark.parametrize("place", ["first", "second", "before others"])
+@weighted
+def test_layers(layer, place, weights):
+    stacks = {
+        "first": (layer,),
+        "second": (Conv(4, activation="tanh"), layer),
+        "before others": (Conv(4, (1, 3), activation="tanh"), layer, Conv(2, activation="elu")),
+    }
+    step_equals_torch(classifier(stacks[place]), X, Y, weights)
 
 
-@pytest.mark.parametrize("layers", STACKS, ids=str)
-def test_every_layer(layers):
-    step_of_classifier(layers)
+def test_all_layers_are_there():
+    kinds = {type(layer).__name__ for layer in GEOMETRIES} | {"Layer"}
+    assert kinds == set(L.__all__)
 
 
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("stack", range(6))
+def test_activations(name, stack):
+    stacks = [
+        (Conv(4, activation=name), Conv(3, groups=1, stride=2, activation=name)),
+        (Conv(4, activation=name), MaxPool(), Conv(3, activation=name), MaxPool(3, stride=1)),
+        (Conv(16, activation=name), Conv(16, activation=name), MaxPool()),
+        (Conv(4, groups=4, activation=name), AvgPool(), Dense(6, activation=name), Dense(5)),
+        (Activation(name), Conv(3, activation="identity"), BatchNorm(), Activation(name)),
+        (Conv(4, 1), Residual((Conv(4, activation=name), Conv(4)), activation=name)),
+    ]
+    step_equals_torch(classifier(stacks[stack]), X, Y, WEIGHTS)
+
+
+@pytest.mark.parametrize("pool", [(), (MaxPool(),)], ids=["plain", "pooled"])
+@pytest.mark.parametrize("padding", ["same", "valid", 2])
 @pytest.mark.parametrize(
-    "layers", [STACKS[1], (*BLOCK, MaxPool()), (Conv(4), Dropout(0.4))], ids=str
+    ("before", "filters", "groups"), [(32, 32, 1), (2, 4, 1), (4, 4, 2), (4, 8, 4)]
 )
-def test_weights_of_samples(layers):
-    step_of_classifier(layers, sample_weight=WEIGHTS, weights=WEIGHTS)
+def test_kernels(before, filters, groups, padding, pool):
+    """Tiles by Winograd, rows, groups of rows, and channel by channel."""
+    layer = Conv(filters, padding=padding, groups=groups)
+    plan = layer.plan((12, 12, before))
+    assert winograd.pays(plan) == (before == 32)
+    assert depthwise.applies(plan) == (groups == before)
+    step_equals_torch(classifier((Conv(before, 1), layer, *pool)), *images((12, 12, 2)))
 
 
-@pytest.mark.parametrize("class_weight", [{0: 2.0, 1: 0.25}, {2: 0.0}])
-@pytest.mark.parametrize("sample_weight", [None, WEIGHTS])
-def test_weights_of_classes(class_weight, sample_weight):
-    weights = compute_sample_weight(class_weight, CODES)
-    weights = weights if sample_weight is None else weights * sample_weight
-    step_of_classifier(
-        (*BLOCK, MaxPool()), sample_weight=sample_weight, weights=weights, class_weight=class_weight
-    )
+def images(shape, n_images=N, n_classes=3):
+    """Return images and labels."""
+    rng = np.random.default_rng(2)
+    return rng.normal(size=(n_images, *shape)), np.arange(n_images) % n_classes
 
 
-def test_balanced_classes():
-    """Balanced weights need all labels, so that the step is that of `fit`."""
-    y = np.array([0, 0, 0, 1, 1, 2])
-    params = {"solver": "sgd", "momentum": 0, "standardize": False, "shuffle": False, "alpha": 0.1}
-    params |= {"learning_rate_init": RATE, "random_state": 0, "max_iter": 1, "warm_start": True}
-    clf = CNNClassifier((Conv(3), MaxPool()), class_weight="balanced", **params).fit(X, y)
-    net = Net(clf, np.array([2 / 3] * 3 + [1.0] * 2 + [2.0]))
-    total = net.weights.sum()
-    value = (net.weights * cross_entropy(net.forward(X), y, 0)).sum() / total
-    value = value + 0.1 / 2 * sum((c**2).sum() for c in net.coefs) / total
-    value.backward()
-    clf.fit(X, y)
-    for got, array in zip(clf.coefs_ + clf.intercepts_, net.coefs + net.intercepts, strict=True):
-        assert_allclose(got, (array - RATE * array.grad).detach(), rtol=0, atol=1e-10)
+def test_ties_of_maxima_go_where_torchs_go():
+    """In whole numbers, the windows of different pixels have equal maxima."""
+    rng = np.random.default_rng(3)
+    for pool in (MaxPool(), MaxPool(3, stride=1), MaxPool(3, stride=2, padding=1), GlobalMaxPool()):
+        clf = classifier((Conv(3, activation="identity"), pool))
+        small = rng.integers(0, 3, (N, 8, 8, 1)).astype(float)
+        start(clf, small, Y)
+        clf.coefs_[0][...] = rng.integers(-1, 2, clf.coefs_[0].shape)
+        clf.intercepts_[0][...] = 0
+        twin = Twin(clf)
+        train(clf, small, Y, None)
+        twin.epoch(small, Y, np.ones(N))
+        assert_allclose(clf.coefs_[0], twin.coefs[0].detach().numpy(), rtol=1e-10, atol=1e-12)
 
 
-def test_running_statistics():
-    layer = BatchNorm(momentum=0.25)
-    clf = started(CNNClassifier((Conv(3, activation="tanh"), layer), alpha=0.2), X, CODES)
-    before = [view.copy() for view in _statistics(clf)]
-    loss = lambda z, y: cross_entropy(z, y, 0)  # noqa: E731
-    net = check(clf, X, CODES, loss, WEIGHTS, WEIGHTS)
-    for old, new, found in zip(before, _statistics(clf), net.statistics, strict=True):
-        assert_allclose(new, 0.75 * old + 0.25 * found.detach().ravel().numpy(), atol=1e-12)
+SIZES = st.tuples(st.integers(1, 4), st.integers(1, 4))
+PADDINGS = st.sampled_from(["same", "valid"]) | st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-def _statistics(clf):
-    views = clf._network.views(clf._progress.weights)
-    return [own[name] for own in views for name in ("mean", "variance") if name in own]
+@st.composite
+def random_layers(draw):
+    """Return one to three layers of any geometry, and the images that they fit."""
+    shape = draw(st.integers(1, 9)), draw(st.integers(1, 9)), draw(st.integers(1, 4))
+    layers, inner = [], shape
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from([Conv, Conv, MaxPool, AvgPool]))
+        if kind is Conv:
+            groups = draw(st.sampled_from([g for g in (1, 2, 3, 4) if inner[2] % g == 0]))
+            params = {"filters": groups * draw(st.integers(1, 3)), "groups": groups}
+            params |= {"kernel_size": draw(SIZES), "padding": draw(PADDINGS)}
+            params |= {"stride": draw(SIZES), "dilation": draw(SIZES)}
+            params |= {"activation": draw(st.sampled_from(["tanh", "elu", "gelu"]))}
+        else:
+            params = {"pool_size": draw(SIZES), "stride": draw(st.none() | SIZES)}
+            params |= {"padding": draw(st.sampled_from(["same", "valid"]))}
+        layer = kind(**params)
+        try:
+            inner = layer.output_shape(inner)
+        except ValueError:  # does not fit
+            continue
+        layers.append(layer)
+    return tuple(layers), shape
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@given(random_layers())
+@settings(max_examples=60)
+def test_any_geometry(layers_and_shape):
+    layers, shape = layers_and_shape
+    step_equals_torch(classifier((Conv(shape[2], 1, activation="tanh"), *layers)), *images(shape))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
-@pytest.mark.parametrize("y", [CODES, CODES % 2], ids=["three classes", "two classes"])
-def test_losses_of_labels(y, smoothing):
-    step_of_classifier((Conv(3), MaxPool()), y, label_smoothing=smoothing)
+@pytest.mark.parametrize("y", [Y > 1, Y, LABELS], ids=["binary", "classes", "many labels"])
+@weighted
+def test_losses_of_classifiers(y, smoothing, weights):
+    clf = classifier((Conv(3), MaxPool(), Dense(4)), label_smoothing=smoothing)
+    step_equals_torch(clf, X, y, weights)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_many_labels(smoothing):
-    y = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0], [1, 0, 1]])
-    clf = started(CNNClassifier((Conv(3),), alpha=0.2, label_smoothing=smoothing), X, y)
-
-    def loss(logits, y):
-        target = torch.tensor(y * (1 - smoothing) + smoothing / 2, dtype=torch.float64)
-        each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return each.sum(1)
-
-    check(clf, X, y, loss, WEIGHTS, WEIGHTS)
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "huber", "poisson"])
+@pytest.mark.parametrize("y", [COUNTS[:, 0], COUNTS], ids=["one", "three"])
+@weighted
+def test_losses_of_regressors(y, loss, weights):
+    params = {"loss": loss, "delta": 0.7, "learning_rate_init": 0.1}
+    step_equals_torch(regressor((Conv(3), MaxPool(), Dense(4)), **params), X, y, weights)
 
 
-REGRESSION = {
-    "squared_error": lambda z, y: ((z - y) ** 2).sum(1) / 2,
-    "absolute_error": lambda z, y: (z - y).abs().sum(1),
-    "huber": lambda z, y: F.huber_loss(z, y, delta=0.5, reduction="none").sum(1),
-    "poisson": lambda z, y: F.poisson_nll_loss(
-        z, y, log_input=True, full=False, reduction="none"
-    ).sum(1),
-}
+NET = (Conv(4, activation="tanh"), MaxPool(), BatchNorm(), Conv(3), Dense(4, activation="elu"))
+CLASS_WEIGHT = {0: 2.0, 1: 0.25, 2: 3.0}
 
 
-@pytest.mark.parametrize("n_outputs", [1, 3])
-@pytest.mark.parametrize("loss", REGRESSION)
-def test_losses_of_numbers(loss, n_outputs):
-    y = np.abs(rng.normal(size=(N, n_outputs))) * 2
-    delta = {"delta": 0.5} if loss == "huber" else {}
-    reg = started(CNNRegressor((Conv(3), MaxPool()), alpha=0.2, loss=loss, **delta), X, y)
-    net = Net(reg, WEIGHTS)
-    outputs = net.forward(X)
-    value = (net.weights * REGRESSION[loss](outputs, torch.tensor(y))).sum() / WEIGHTS.sum()
-    value = value + 0.1 * sum((c**2).sum() for c in net.coefs) / WEIGHTS.sum()
-    value.backward()
-    reg.partial_fit(X, y, sample_weight=WEIGHTS)
-    for got, array in zip(reg.coefs_ + reg.intercepts_, net.coefs + net.intercepts, strict=True):
-        assert_allclose(got, (array - RATE * array.grad).detach(), rtol=0, atol=1e-10)
+@pytest.mark.parametrize("by_fit", [False, True], ids=["partial_fit", "fit"])
+@weighted
+def test_class_weights_in_a_dict(weights, by_fit):
+    shares = np.array([2.0, 0.25, 3.0])
+    clf = classifier(NET, class_weight=CLASS_WEIGHT)
+    step_equals_torch(clf, X, Y, weights, class_shares=shares[Y], by_fit=by_fit)
+    names = np.array(["a", "b", "c"])[Y]
+    clf = classifier(NET, class_weight={"b": 0.25})  # the others weigh 1
+    shares = np.where(Y == 1, 0.25, 1)
+    step_equals_torch(clf, X, names, weights, codes=Y, class_shares=shares, by_fit=by_fit)
 
 
-def test_clipped_gradients():
-    step_of_classifier((Conv(3), MaxPool()), clip_norm=0.05)
+@pytest.mark.parametrize("y", [Y, Y > 1], ids=["three", "two"])
+@weighted
+def test_balanced_class_weights(y, weights):
+    codes = y.astype(int)
+    shares = N / (len(set(codes)) * np.bincount(codes))[codes]
+    clf = classifier(NET, class_weight="balanced")
+    step_equals_torch(clf, X, y, weights, codes=codes, class_shares=shares, by_fit=True)
+
+
+def test_class_weights_are_those_of_torchs_loss():
+    clf = classifier((Conv(3), MaxPool()), class_weight=CLASS_WEIGHT)
+    start(clf, X, Y)
+    logits = Twin(clf)._logits(torch.tensor(X).permute(0, 3, 1, 2), torch.ones(N))
+    expected = F.cross_entropy(logits, torch.tensor(Y), torch.tensor([2.0, 0.25, 3.0]).double())
+    train(clf, X, Y, None)
+    assert clf.loss_ == pytest.approx(expected.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha": 0.7},
+        {"clip_norm": 0.05},
+        {"clip_norm": 0.05, "alpha": 5.0},
+        {"clip_norm": 1e3},
+        {"standardize": True},
+        {"batch_size": 3, "alpha": 0.1, "learning_rate_init": 0.1},
+        {"batch_size": 1, "learning_rate_init": 0.1},  # the image of weight 0 takes no step
+    ],
+    ids=repr,
+)
+@weighted
+def test_options(params, weights):
+    layers = (Conv(4), MaxPool(), Dropout(0.2), Conv(3), BatchNorm(), Dense(4, activation="tanh"))
+    step_equals_torch(classifier(layers, **params), 3 * X + 1, Y, weights)
+
+
+def test_standardization_is_by_the_weighted_mean_and_deviation():
+    clf = classifier((Conv(3), MaxPool()), standardize=True)
+    step_equals_torch(clf, 3 * X + 1, Y, WEIGHTS)
+    mean = np.average(3 * X + 1, axis=0, weights=WEIGHTS).mean(axis=(0, 1))
+    square = np.average((3 * X + 1 - mean) ** 2, axis=0, weights=WEIGHTS).mean(axis=(0, 1))
+    assert_allclose([clf._center, clf._scale], [mean, np.sqrt(square)], rtol=1e-12)
+
+
+SOLVERS = [
+    {"solver": "sgd", "momentum": 0.9, "nesterovs_momentum": False},
+    {"solver": "sgd", "momentum": 0.8, "nesterovs_momentum": True},
+    {"solver": "adam"},
+    {"solver": "adam", "beta_1": 0.5, "beta_2": 0.7, "epsilon": 0.01},
+    {"solver": "adamw", "weight_decay": 0.5},
+    {"solver": "adamw", "beta_1": 0.5, "beta_2": 0.7, "epsilon": 0.01},
+    {"solver": "rmsprop"},
+]
+
+
+@pytest.mark.parametrize("params", SOLVERS, ids=repr)
+@weighted
+def test_solvers(params, weights):
+    params = {"learning_rate_init": 0.02, "alpha": 0.1, "batch_size": 3, **params}
+    layers = (Conv(4), MaxPool(), Conv(3, activation="silu"), Dense(4, activation="tanh"))
+    step_equals_torch(classifier(layers, **params), X, Y, weights, n_epochs=4)
+
+
+def test_a_schedule():
+    params = {"learning_rate": "cosine", "learning_rate_init": 0.1, "max_iter": 6}
+    clf = classifier(NET, **params)
+    start(clf, X, Y)
+    twin = Twin(clf)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(twin.optimizer, 6)
+    twin.optimizer.step()  # no gradients yet: stands for the step that made the weights
+    for _ in range(4):
+        schedule.step()
+        train(clf, X, Y, None)
+        assert clf.loss_ == pytest.approx(twin.epoch(X, Y, np.ones(N)), rel=1e-10)
+
+
+def test_shards_of_a_large_batch():
+    """Each shard has its own statistics and random numbers; the gradients are added."""
+    large, y = images((16, 16, 1), 150)
+    layers = (Conv(8), BatchNorm(), MaxPool(), Dropout(0.3), Conv(4), Dense(5, activation="tanh"))
+    clf = classifier(layers, learning_rate_init=0.1)
+    weights = np.linspace(0.5, 3, 150)
+    step_equals_torch(clf, large, y, weights, n_epochs=2)
+    assert len(shard_slices(150, clf._network.map_size)) > 2
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.6])
+def test_running_statistics(momentum):
+    """Torch divides the running variance by one less than the number of values."""
+    clf = classifier((BatchNorm(momentum), Conv(3)))
+    theirs = torch.nn.BatchNorm2d(4, momentum=momentum, dtype=torch.float64)
+    for _ in range(3):
+        train(clf, X, Y, None)
+        theirs(torch.tensor(X).permute(0, 3, 1, 2))
+    own, n_values = clf._network.views(clf._weights)[0], X[..., 0].size
+    decay = (1 - momentum) ** 3  # what is left of the variance of 1 at the start
+    variance = (theirs.running_var - decay) * (n_values - 1) / n_values + decay
+    assert_allclose(own["mean"], theirs.running_mean, rtol=1e-12)
+    assert_allclose(own["variance"], variance, rtol=1e-12)
+
+
+def test_running_statistics_of_weighted_shards():
+    large, y = images((16, 16, 8), 150)
+    weights = np.linspace(0.5, 3, 150)
+    clf = classifier((BatchNorm(1.0), MaxPool()), learning_rate_init=1e-9)
+    train(clf, large, y, weights)
+    x, shares = torch.tensor(large).permute(0, 3, 1, 2), torch.tensor(weights)
+    parts = shard_slices(150, clf._network.map_size)
+    each = [torch.stack(moments(x[part], shares[part])) * shares[part].sum() for part in parts]
+    assert len(parts) > 2
+    own = clf._network.views(clf._weights)[0]
+    assert_allclose([own["mean"], own["variance"]], sum(each) / shares.sum(), rtol=1e-10)
