@@ -149,13 +149,13 @@ RESIDUAL = (
 PHOTOS = {"flip": True, "shift": 4}
 
 
-def photo_classifier(layers):
-    """Return a classifier for CIFAR-10, 10 epochs."""
+def photo_classifier(layers, epochs=10):
+    """Return a classifier for CIFAR-10."""
     return CNNClassifier(
         layers,
         solver="adamw",
         weight_decay=0.05,
-        max_iter=10,
+        max_iter=epochs,
         batch_size=128,
         learning_rate_init=5e-3,
         augment=PHOTOS,
@@ -165,7 +165,7 @@ def photo_classifier(layers):
 
 def cifar10():
     """Train a residual network of 190 million operations an image on 50,000 images."""
-    clf = photo_classifier(RESIDUAL)
+    clf = photo_classifier(RESIDUAL, epochs=8)
     report("CIFAR-10, residual network, augmented", clf, *load("cifar10"))
 
 
