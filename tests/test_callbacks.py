@@ -88,9 +88,12 @@ def test_scoring_monitor():
 def test_progress_bar_outside_and_monitor_inside_a_search():
     pytest.importorskip("rich")
     inner = clone(CLF).set_callbacks(callback.ScoringMonitor(scoring="accuracy"))
-    search = GridSearchCV(
-        inner, {"learning_rate_init": [1e-3, 1e-2], "augment": [None, {"shift": 1}]}, cv=2, n_jobs=2
-    )
+    grid = {
+        "layers": [CLF.layers, (Conv(8), MaxPool())],
+        "learning_rate_init": [1e-3, 1e-2],
+        "augment": [None, {"shift": 1}],
+    }
+    search = GridSearchCV(inner, grid, cv=2, n_jobs=2)
     search.set_callbacks(callback.ProgressBar())
     with redirect_stdout(io.StringIO()):
         search.fit(X, Y)
