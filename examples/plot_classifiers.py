@@ -30,7 +30,7 @@ X = X.astype(np.float32)
 # %%
 # The features
 # ------------
-# Patches of 4 x 4 pixels are cut from the training images, whitened and clustered by k-means; the 32
+# Patches of 4 x 4 pixels are cut from the images, whitened and clustered by k-means; the 32
 # centres are the filters. "crelu" makes two features of each response, one for each sign, and each is
 # averaged over the cells of a grid of 3 x 3.
 
@@ -83,8 +83,7 @@ print(errors.round(1).rename_axis("error, percent"))
 assert (errors["features"] < errors["pixels"]).all()
 
 # %%
-# Each of them gains: the pooled responses of a shifted stroke change little, its pixels change
-# altogether. The linear model gains most, as there is little left for it to bend.
+# Each of them gains from the features, the linear model most.
 
 figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 places = np.arange(len(errors))

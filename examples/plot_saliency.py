@@ -24,7 +24,7 @@ from skcnn.layers import Conv, GlobalMaxPool, MaxPool
 # %%
 # A task with a known answer
 # --------------------------
-# Noise, and in one of its corners a cross, upright or lying. Only the cross tells the class; a saliency
+# Noise, and in one of its corners a cross, upright or diagonal. Only the cross tells the class; a saliency
 # map is right if it points there.
 
 rng = np.random.default_rng(0)
