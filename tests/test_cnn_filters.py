@@ -155,7 +155,7 @@ def fitted():
         (FrozenEstimator(LogisticRegression()), lambda e: e.fit(X, Y), TypeError, "CNNClassifier"),
         (LogisticRegression(), lambda e: e.fit(X, Y), ValueError, "'filters' parameter"),
         (network(Conv(2), Conv(0)), lambda e: e.fit(X, Y), ValueError, "'filters'.*Got 0"),
-        (network(solver="lbfgs"), lambda e: e.fit(X, Y), ValueError, "'solver' parameter of CNN"),
+        (network(solver="newton"), lambda e: e.fit(X, Y), ValueError, "'solver' parameter of CNN"),
         (network(max_iter=0), lambda e: e.fit(X, Y), ValueError, "'max_iter' parameter of CNN"),
         (network(alpha=-1), lambda e: e.fit(X, Y), ValueError, "'alpha' parameter of CNN"),
     ],
