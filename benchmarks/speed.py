@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skcnn import CNNClassifier
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.team import Team, small_ufunc_buffer
+from skcnn._solvers import make_optimizer
 from skcnn._trainer import Trainer
 from skcnn._training import train_step
 from skcnn.layers import Conv, MaxPool
@@ -94,7 +95,7 @@ def check_same_work(name):
     X, y = random_data(image_shape, 20 * BATCH, seed=1)
     clf = classifier(layers, shuffle=False)
     clf.partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
-    clf._progress.optimizer = clf._optimizer(clf._progress.weights, clf._network.n_coefs)
+    clf._progress.optimizer = make_optimizer(clf, clf._progress.weights, clf._network.n_coefs)
     module = torch_module(layers, image_shape)
     copy_weights(clf, module)
     _, _, in_order = torch_loop(module, X, y, torch.contiguous_format)

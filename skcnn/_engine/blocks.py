@@ -10,9 +10,23 @@ import numpy as np
 # net, 128 K up to 60% slower on narrow ones, where each block's calls cost more than cache misses.
 BLOCK_SIZE = 1024 * 1024
 
-# An elementwise addition in long runs costs as much as this many floating-point operations of a product
-# (measured: 8 G additions a second against 100 GFLOP/s).
-ADDITION_FLOPS = 12
+# Numbers in a run of Winograd's tiles, so many rows of tiles are worked on at once: shorter runs cost
+# calls, longer ones leave the cache.
+TILE_RUN = 256
+
+# Bytes of a line of the cache.
+LINE_BYTES = 64
+
+# Multiply-adds of a product up to which OpenBLAS, with kernels for AVX-512, does not copy the operands
+# first: products of 32 x 288 by 64 columns ran at 220 GFLOP/s, by 128 columns at 140 (Zen 5, 2026-11).
+# Wider ones are cut into pieces with numbers of columns between these two; to kernels that always
+# copy, pieces of 64 columns make no difference.
+SMALL_PRODUCT = 10**6
+PIECE_COLUMNS = (64, 512)
+
+# To copy a number in long runs costs as much as this many floating-point operations of a product
+# (measured: 8 G a second against 100 GFLOP/s on Zen 4, 12 G against 200 on Zen 5).
+MOVE_FLOPS = 14
 
 # The same for additions to scattered pieces of a map (5 G a second).
 PIECE_FLOPS = 20
@@ -61,6 +75,16 @@ SPIN_SECONDS = 500e-6
 
 # Bytes of images converted to float at once while statistics are taken.
 STATISTICS_BYTES = 8 * 1024 * 1024
+
+
+def spaced(n):
+    """Return `n` numbers, or some more: as many as fill an odd number of lines of the cache.
+
+    Rows of a matrix so long fall on different lines. With rows of a power of two bytes products ran at
+    a quarter to two thirds of their speed (Zen 5, 2026-11).
+    """
+    n_line = LINE_BYTES // np.dtype(np.float32).itemsize
+    return (-(-n // n_line) | 1) * n_line
 
 
 def rows_per_block(row_size, n_rows, extra_rows=0):

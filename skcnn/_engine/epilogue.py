@@ -2,7 +2,7 @@
 
 A `sink` takes the output of a convolution block by block, a `source` gives the gradient of that
 output back in the same blocks. Blocks come in two layouts: rows (phases, rows, filters, columns *
-images) and tiles (tile rows, tile columns, filters, tiles, images).
+images) and tiles (tile rows, tile columns, filters, run), whose run is that of a `Tiling`.
 """
 
 import numpy as np
@@ -28,11 +28,11 @@ class PlainSink:
         z += self.intercept[:, None]
         self.activate(z, z)
 
-    def finish_tiles(self, i, planes):
-        """Finish the tiles of row `i` and write them to the map."""
-        planes += self.intercept[:, None, None]
+    def finish_tiles(self, tiles, block, planes):
+        """Finish a block of tiles and write them to the map."""
+        planes += self.intercept[:, None]
         self.activate(planes, planes)
-        write_tiles(i, planes, self.y)
+        write_tiles(tiles, block, planes, self.y)
 
 
 class PlainSource:
@@ -46,9 +46,9 @@ class PlainSource:
         """Return the gradient of the output `rows`."""
         return self.runs[None, rows]
 
-    def tiles(self, i, planes):
-        """Write the gradient of row `i` of tiles."""
-        read_tiles(i, self.dz, planes)
+    def tiles(self, tiles, block, planes):
+        """Write the gradient of a block of tiles."""
+        read_tiles(tiles, block, self.dz, planes)
 
 
 class PoolSink:
@@ -58,8 +58,10 @@ class PoolSink:
     can wait until after the pooling.
     """
 
-    def __init__(self, y, z, pair_maximum, masks):
+    def __init__(self, y, intercept, activate, z, pair_maximum, masks):
         self.y = y
+        self.intercept = intercept
+        self.activate = activate
         self.z = z
         self.pair_maximum = pair_maximum
         self.masks = masks
@@ -77,18 +79,20 @@ class PoolSink:
             column_mask, row_mask = self.masks
             self._compare(*z, best, column_mask[rows], row_mask[pooled])
 
-    def finish_tiles(self, i, planes):
-        """Pool the tiles of row `i`."""
+    def finish_tiles(self, tiles, block, planes):
+        """Pool a block of tiles."""
         left, right, best = planes[:, 0::2], planes[:, 1::2], self.pair_maximum
         self._pool(left, right, best, self.z)
         if self.masks is not None:
             column_mask, row_mask = self.masks
-            self._compare(left, right, best, column_mask[i], row_mask[i])
-        write_tiles(i, self.z, self.y)
+            self._compare(left, right, best, column_mask[block], row_mask[block])
+        write_tiles(tiles, block, self.z, self.y)
 
     def _pool(self, left, right, best, out):
         np.maximum(left, right, out=best)
         np.maximum(best[0::2], best[1::2], out=out)
+        out += self.intercept[:, None]
+        self.activate(out, out)
 
     def _compare(self, left, right, best, column_mask, row_mask):
         np.greater_equal(left, right, out=column_mask)
@@ -113,12 +117,12 @@ class PoolSource:
         self._spread(merge_runs(self.dy)[pooled], column_mask[rows], row_mask[pooled], best, *dz)
         return dz
 
-    def tiles(self, i, planes):
-        """Write the gradient of row `i` of tiles."""
-        column_mask, row_mask = self.masks
-        read_tiles(i, self.dy, self.dz)
-        best = self.pair_gradient
-        self._spread(self.dz, column_mask[i], row_mask[i], best, planes[:, 0::2], planes[:, 1::2])
+    def tiles(self, tiles, block, planes):
+        """Write the gradient of a block of tiles."""
+        column_mask, row_mask = (mask[block] for mask in self.masks)
+        read_tiles(tiles, block, self.dy, self.dz)
+        left, right = planes[:, 0::2], planes[:, 1::2]
+        self._spread(self.dz, column_mask, row_mask, self.pair_gradient, left, right)
 
     def _spread(self, dy, column_mask, row_mask, best, left, right):
         np.multiply(dy, row_mask, out=best[0::2])
@@ -127,25 +131,33 @@ class PoolSource:
         np.subtract(best, left, out=right)
 
 
-def write_tiles(i, planes, y):
-    """Write row `i` of tiles to the map `y`, as far as it goes."""
-    tile_rows, tile_columns = planes.shape[:2]
-    rows = y[i * tile_rows : (i + 1) * tile_rows]
-    for column in range(tile_columns):
-        target = rows[:, :, column::tile_columns]
-        target[...] = planes[: len(rows), column, :, : target.shape[2]]
+def write_tiles(tiles, block, planes, y):
+    """Write a block of tiles to the map `y`, as far as it goes."""
+    for origin, target in _tile_pieces(tiles, block, planes, y):
+        target[...] = origin[:, :, : target.shape[2]]
 
 
-def read_tiles(i, dy, planes):
-    """Write to `planes` row `i` of tiles of the map `dy`, zeros beyond it."""
-    tile_rows, tile_columns = planes.shape[:2]
-    rows = dy[i * tile_rows : (i + 1) * tile_rows]
-    planes[len(rows) :] = 0
-    for column in range(tile_columns):
-        origin = rows[:, :, column::tile_columns]
-        target = planes[: len(rows), column]
+def read_tiles(tiles, block, dy, planes):
+    """Write to `planes` a block of tiles of the map `dy`, zeros beyond it and behind the runs."""
+    planes[..., tiles.used :] = 0
+    for target, origin in _tile_pieces(tiles, block, planes, dy):
         target[:, :, : origin.shape[2]] = origin
         target[:, :, origin.shape[2] :] = 0
+    height = planes.shape[0]
+    for row, number in tiles.block_rows(block):
+        n_rows = max(min(len(dy) - number * height, height), 0)
+        if n_rows < height:
+            tiles.tiles(planes)[n_rows:, :, :, row] = 0
+
+
+def _tile_pieces(tiles, block, planes, y):
+    """Yield ``(tiles, map)``: views of the tiles of one row and one column, and of their place."""
+    height, width = planes.shape[:2]
+    split = tiles.tiles(planes)
+    for row, number in tiles.block_rows(block):
+        rows = y[number * height : (number + 1) * height]
+        for column in range(width):
+            yield split[: len(rows), column, :, row], rows[:, :, column::width]
 
 
 class Recorder:

@@ -1,20 +1,26 @@
 """Winograd's convolution F(4x4, 3x3): a quarter of the multiplications (Lavin and Gray, 2016).
 
-A tile of 6x6 inputs gives 4x4 outputs by 36 products instead of 144. One row of tiles is worked on
-at a time. Its values are kept in planes, arrays of shape (6, 6, channels, tiles, images), so that
-every step of the transforms runs over long contiguous arrays. Backward is the exact adjoint of
-forward, and shares the transformed inputs and gradients between filters and input.
+A tile of 6x6 inputs gives 4x4 outputs by 36 products instead of 144. The values of a few rows of
+tiles lie in planes, one for each place in a tile, each a matrix of shape (channels, run). So each
+transform is one product of a 36x36 or 16x36 matrix with all planes: that takes more operations
+than sums of planes would, but on one pass through memory, and products run twenty times as fast
+as additions. Backward is the exact adjoint of forward, and shares the transformed inputs and
+gradients between filters and input.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from skcnn._engine.blocks import ADDITION_FLOPS
+from skcnn._engine.blocks import MOVE_FLOPS, TILE_RUN, spaced
+from skcnn._engine.convolution import ConvPlan
+from skcnn._engine.products import multiply
 
-TILE = 4  # outputs of a tile on each axis; it reads TILE + 2 inputs
+TILE = 4  # outputs of a tile on each axis
+READ = TILE + 2  # inputs that it reads
 
-# Transform of three filter taps to six numbers, for the points 0, 1, -1, 2, -2 and infinity.
+# The transforms of one axis, for the points 0, 1, -1, 2, -2 and infinity.
 _FILTER = np.array(
     [
         [1 / 4, 0, 0],
@@ -25,251 +31,256 @@ _FILTER = np.array(
         [0, 0, 1],
     ]
 )
-_FILTER_2D = np.kron(_FILTER, _FILTER)
+_INPUT = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+_OUTPUT = np.array(
+    [
+        [1, 1, 1, 1, 1, 0],
+        [0, 1, -1, 2, -2, 0],
+        [0, 1, 1, 4, 4, 0],
+        [0, 1, -1, 8, -8, 1],
+    ]
+)
 
-# Elementwise operations for each channel and each filter of an output, forward, counted below.
-_CHANNEL_STEPS, _FILTER_STEPS = 13, 9
+
+# The order in which the columns of a tile's inputs lie: the first transformed column needs the first
+# three, the last one the last three, the four between them the four between.
+_ORDER = (0, 2, 4, 1, 3, 5)
+_FIRST, _INNER, _LAST = slice(0, READ), slice(READ, 5 * READ), slice(5 * READ, 6 * READ)
+_EVEN, _ODD = slice(0, 3 * READ), slice(3 * READ, 6 * READ)
+
+
+@cache
+def _transforms(dtype):
+    """Return the matrices that transform a filter, the inputs and the products of a whole tile."""
+    inputs = np.kron(_INPUT[:, _ORDER], _INPUT)
+    matrices = (np.kron(_FILTER, _FILTER), inputs, np.kron(_OUTPUT, _OUTPUT))
+    return [matrix.astype(dtype) for matrix in matrices]
+
+
+def _transform_inputs(matrix, planes):
+    """Transform the gathered inputs, leaving out most of the matrix's zeros."""
+    for out, places in ((_FIRST, _EVEN), (_INNER, _INNER), (_LAST, _ODD)):
+        multiply(matrix[out, places], planes.gathered[places], planes.inputs[out])
+
+
+def _transform_inputs_back(matrix, planes):
+    """Do the adjoint of `_transform_inputs`."""
+    multiply(matrix[_FIRST, _FIRST].T, planes.inputs[_FIRST], planes.gathered[_FIRST])
+    multiply(matrix[:, _INNER].T, planes.inputs, planes.gathered[_INNER])
+    multiply(matrix[_LAST, _LAST].T, planes.inputs[_LAST], planes.gathered[_LAST])
 
 
 @cache
 def pays(plan):
-    """Whether the tiles need fewer operations than the rows, transforms counted."""
+    """Whether the tiles need fewer operations than the rows, transforms and copies counted."""
     three = all(
         axis.size == 3 and axis.stride == axis.dilation == 1 and max(axis.before, axis.after) <= 2
         for axis in (plan.rows, plan.columns)
     )
     if not three or plan.groups != 1:
         return False
-    products = 2 * plan.channels * plan.filters
-    direct = products * 9 + ADDITION_FLOPS * (3 * plan.channels + 2 * plan.filters)
-    steps = _CHANNEL_STEPS * plan.channels + _FILTER_STEPS * plan.filters
-    tiled = products * 36 / TILE**2 + ADDITION_FLOPS * steps
+    channels, filters = plan.channels, plan.filters
+    direct = 2 * 9 * channels * filters + MOVE_FLOPS * 3 * channels
+    moved = MOVE_FLOPS * (READ**2 * channels + TILE**2 * filters)
+    transformed = 2 * READ**2 * (READ**2 * channels + TILE**2 * filters)
+    tile = 2 * READ**2 * channels * filters + transformed + moved
     n_tiles = _n_tiles(plan.rows) * _n_tiles(plan.columns)
-    return n_tiles * TILE**2 * tiled < plan.rows.n_out * plan.columns.n_out * direct
+    return n_tiles * tile < plan.rows.n_out * plan.columns.n_out * direct
 
 
 def _n_tiles(axis):
     return -(-axis.n_out // TILE)
 
 
-def n_tile_rows(plan):
-    """Return the number of rows of tiles."""
-    return _n_tiles(plan.rows)
+@dataclass(frozen=True)
+class Tiling:
+    """How tiles lie in planes: of each channel a run of the tiles of a block and their images.
+
+    Behind them there are zeros, so that runs and planes lie an odd number of cache lines apart.
+
+    Attributes
+    ----------
+    plan : ConvPlan
+    n_images : int
+    rows, columns : int
+        Rows of tiles in a block, and tiles in such a row; the last block may reach beyond the map.
+    n_blocks : int
+    run : int
+        Length of a run with the zeros behind it.
+    """
+
+    plan: ConvPlan
+    n_images: int
+    rows: int
+    columns: int
+    n_blocks: int
+    run: int
+
+    @property
+    def used(self):
+        """Length of a run without the zeros."""
+        return self.rows * self.columns * self.n_images
+
+    def tiles(self, planes):
+        """Return a view of planes (..., channels, run) as (..., channels, rows, columns, images)."""
+        inner = (self.rows, self.columns, self.n_images)
+        return planes[..., : self.used].reshape(*planes.shape[:-1], *inner)
+
+    def block_rows(self, block):
+        """Yield ``(row in the block, number of this row of tiles)``."""
+        return enumerate(range(block * self.rows, (block + 1) * self.rows))
 
 
-def planes_shape(plan, n_images):
-    """Return the shape of a row of output tiles: (4, 4, filters, tiles, images)."""
-    return (TILE, TILE, plan.filters, _n_tiles(plan.columns), n_images)
+@cache
+def tiling(plan, n_images):
+    """Return the `Tiling` of a convolution of so many images."""
+    columns, n_rows = _n_tiles(plan.columns), _n_tiles(plan.rows)
+    n_blocks = -(-n_rows // max(TILE_RUN // (columns * n_images), 1))
+    rows = -(-n_rows // n_blocks)
+    run = spaced(rows * columns * n_images)
+    return Tiling(plan, n_images, rows, columns, -(-n_rows // rows), run)
 
 
 def buffer_shapes(plan, n_images):
     """Return the shapes of the buffers that `forward` and `backward` need."""
-    n_tiles = _n_tiles(plan.columns)
-    channels, filters, width = plan.channels, plan.filters, plan.columns.n_in
+    channels, filters, run = plan.channels, plan.filters, tiling(plan, n_images).run
+    n_places, n_outputs = READ**2, TILE**2
     return {
-        "filters": (36, filters, channels),
-        "dfilters": (36, filters, channels),
-        "dproduct": (36, filters, channels),
-        "zero_row": (channels, width, n_images),
-        "row_planes": (6, channels, width, n_images),
-        "gathered": (6, 6, channels, n_tiles, n_images),
-        "inputs": (6, 6, channels, n_tiles, n_images),
-        "products": (6, 6, filters, n_tiles, n_images),
-        "half": (4, 6, filters, n_tiles, n_images),
-        "outputs": (4, 4, filters, n_tiles, n_images),
-        "row_scratch": (3, channels, width, n_images),
-        "input_scratch": (3, 6, channels, n_tiles, n_images),
-        "output_scratch": (2, 6, filters, n_tiles, n_images),
+        "filters": (n_places, filters, channels),
+        "dfilters": (n_places, filters, channels),
+        "dproduct": (n_places, filters, channels),
+        "gathered": (n_places, spaced(channels * run)),
+        "inputs": (n_places, spaced(channels * run)),
+        "products": (n_places, spaced(filters * run)),
+        "outputs": (n_outputs, spaced(filters * run)),
     }
 
 
+class _Planes:
+    """Buffers of a pass, each as flat planes, as matrices and as tiles."""
+
+    def __init__(self, tiles, work):
+        channels, filters, run = tiles.plan.channels, tiles.plan.filters, tiles.run
+        self.gathered = work["gathered"][:, : channels * run]
+        self.inputs = work["inputs"][:, : channels * run]
+        self.products = work["products"][:, : filters * run]
+        self.outputs = work["outputs"][:, : filters * run]
+        self.input_runs = self.inputs.reshape(-1, channels, run)
+        self.product_runs = self.products.reshape(-1, filters, run)
+        self.output_runs = self.outputs.reshape(TILE, TILE, filters, run).swapaxes(0, 1)
+        self.gathered_tiles = tiles.tiles(self.gathered.reshape(READ, READ, channels, run))
+
+
 def forward(plan, x, coef, work, sink):
-    """Convolve `x` and hand the result to `sink`, one row of tiles after the other."""
-    _transform_filters(coef, work["filters"])
-    for i in range(n_tile_rows(plan)):
-        _transform_inputs(plan, x, i, work)
-        _multiply(work["filters"], work["inputs"], work["products"])
-        _outputs_of(work["products"], work["half"], work["output_scratch"])
-        scratch = work["output_scratch"][:, :TILE]
-        _outputs_of(work["half"].swapaxes(0, 1), work["outputs"], scratch)
-        sink.finish_tiles(i, work["outputs"])
+    """Convolve `x` and hand the result to `sink`, block by block."""
+    tiles = tiling(plan, x.shape[3])
+    planes = _Planes(tiles, work)
+    of_filters, of_inputs, of_products = _transforms(x.dtype)
+    taps = coef.transpose(3, 1, 0, 2).reshape(9, -1)
+    np.matmul(of_filters, taps, out=work["filters"].reshape(READ**2, -1))
+    for block in range(tiles.n_blocks):
+        _gather(tiles, x, block, planes.gathered_tiles)
+        _transform_inputs(of_inputs, planes)
+        multiply(work["filters"], planes.input_runs, planes.product_runs)
+        multiply(of_products, planes.products, planes.outputs)
+        sink.finish_tiles(tiles, block, planes.output_runs)
 
 
 def backward(plan, x, coef, source, work, dcoef, dx):
     """Write the gradients of the filters and, unless `dx` is None, of the input.
 
-    ``source.tiles(i, outputs)`` writes the gradient of a row of output tiles, zero beyond the map.
-    `work` is that of the last `forward`, whose transformed filters are used again.
+    ``source.tiles(tiles, block, planes)`` writes the gradient of a block of output tiles, zero
+    beyond the map. `work` is that of the last `forward`, whose transformed filters are used again.
     """
+    tiles = tiling(plan, x.shape[3])
+    planes = _Planes(tiles, work)
+    of_filters, of_inputs, of_products = _transforms(x.dtype)
     total = work["dfilters"]
     total.fill(0)
-    for i in range(n_tile_rows(plan)):
-        source.tiles(i, work["outputs"])
-        _outputs_adjoint(work["outputs"], work["half"].swapaxes(0, 1), work)
-        _outputs_adjoint(work["half"], work["products"], work)
-        _transform_inputs(plan, x, i, work)
-        gradients = work["products"].reshape(36, plan.filters, -1)
-        inputs = work["inputs"].reshape(36, plan.channels, -1)
-        np.matmul(gradients, inputs.transpose(0, 2, 1), out=work["dproduct"])
+    for block in range(tiles.n_blocks):
+        source.tiles(tiles, block, planes.output_runs)
+        multiply(of_products.T, planes.outputs, planes.products)
+        _gather(tiles, x, block, planes.gathered_tiles)
+        _transform_inputs(of_inputs, planes)
+        inputs = planes.input_runs.transpose(0, 2, 1)
+        np.matmul(planes.product_runs, inputs, out=work["dproduct"])
         total += work["dproduct"]
         if dx is not None:
-            _multiply(work["filters"].transpose(0, 2, 1), work["products"], work["inputs"])
-            _inputs_adjoint(plan, i, work, dx)
-    taps = _FILTER_2D.T.astype(total.dtype) @ total.reshape(36, -1)
+            filters = work["filters"].transpose(0, 2, 1)
+            multiply(filters, planes.product_runs, planes.input_runs)
+            _transform_inputs_back(of_inputs, planes)
+            _scatter(tiles, block, planes.gathered_tiles, dx)
+    taps = of_filters.T @ total.reshape(READ**2, -1)
     taps = taps.reshape(3, 3, plan.filters, plan.channels)
     np.copyto(dcoef, taps.transpose(2, 1, 3, 0))
 
 
-def _transform_filters(coef, out):
-    """Write the transformed filters, column frequencies first."""
-    filters, _, channels, _ = coef.shape
-    taps = coef.transpose(3, 1, 0, 2).reshape(9, filters * channels)
-    np.matmul(_FILTER_2D.astype(coef.dtype), taps, out=out.reshape(36, filters * channels))
-
-
-def _multiply(left, planes, out):
-    """Multiply each of the 36 planes by its matrix."""
-    run = planes.shape[3] * planes.shape[4]
-    np.matmul(left, planes.reshape(36, -1, run), out=out.reshape(36, -1, run))
-
-
 @cache
-def _tile_slabs(axis):
-    """Return ``(tap, tiles, positions)`` for each tap: which input positions its tiles read.
+def _column_slabs(axis):
+    """Return ``(tap, place, tiles, positions)``: which input positions the tiles of each tap read.
 
     On narrow maps a tap may read none.
     """
     slabs = []
-    for tap in range(TILE + 2):
+    for tap in range(READ):
         shift = tap - axis.before
         first = -(shift // TILE) if shift < 0 else 0
         last = min(_n_tiles(axis), (axis.n_in - 1 - shift) // TILE + 1)
         if first < last:
             positions = slice(first * TILE + shift, (last - 1) * TILE + shift + 1, TILE)
-            slabs.append((tap, slice(first, last), positions))
+            slabs.append((tap, _ORDER.index(tap), slice(first, last), positions))
         else:
-            slabs.append((tap, slice(0, 0), slice(0, 0)))
+            slabs.append((tap, _ORDER.index(tap), slice(0, 0), slice(0, 0)))
     return slabs
 
 
-def _transform_inputs(plan, x, i, work):
-    """Write to ``work["inputs"]`` the transformed inputs of a row of tiles: rows, then columns."""
-    first = i * TILE - plan.rows.before
-    n_rows = len(x)
-    zero = work["zero_row"]
-    rows = [x[r] if 0 <= r < n_rows else zero for r in range(first, first + TILE + 2)]
-    row_planes, gathered = work["row_planes"], work["gathered"]
-    _inputs_of(rows, row_planes, work["row_scratch"])
-    for tap, tiles, columns in _tile_slabs(plan.columns):
-        gathered[tap][:, :, : tiles.start] = 0
-        gathered[tap][:, :, tiles] = row_planes[:, :, columns]
-        gathered[tap][:, :, tiles.stop :] = 0
-    _inputs_of(gathered, work["inputs"], work["input_scratch"])
+def _gather(tiles, x, block, gathered):
+    """Write to `gathered` the inputs of a block of tiles, zeros where they reach beyond the map."""
+    for row, number in tiles.block_rows(block):
+        own = gathered[:, :, :, row]
+        first = number * TILE - tiles.plan.rows.before
+        start, stop = max(first, 0), max(min(first + READ, len(x)), 0)
+        if stop <= start:
+            own[...] = 0
+            continue
+        own[:, : start - first] = 0
+        own[:, stop - first :] = 0
+        inner = own[:, start - first : stop - first]
+        for _, place, reached, columns in _column_slabs(tiles.plan.columns):
+            inner[place, :, :, : reached.start] = 0
+            inner[place, :, :, reached] = x[start:stop, :, columns]
+            inner[place, :, :, reached.stop :] = 0
 
 
-def _inputs_of(d, out, scratch):
-    """Transform six inputs: `out` is the matrix B' of the method times `d`."""
-    a, b = scratch[:2]
-    np.multiply(d[2], 4, out=a)
-    np.subtract(d[4], a, out=a)
-    np.multiply(d[1], 4, out=b)
-    np.subtract(d[3], b, out=b)
-    np.add(a, b, out=out[1])
-    np.subtract(a, b, out=out[2])
-    np.subtract(d[4], d[2], out=a)
-    np.subtract(d[3], d[1], out=b)
-    b *= 2
-    np.add(a, b, out=out[3])
-    np.subtract(a, b, out=out[4])
-    np.subtract(d[0], d[2], out=out[0])
-    out[0] *= 4
-    out[0] += a
-    np.subtract(d[5], d[3], out=out[5])
-    b *= 2
-    out[5] -= b
+def _scatter(tiles, block, gathered, dx):
+    """Add to `dx` the gradients of a block of tiles' inputs, the adjoint of `_gather`."""
+    for row, number in tiles.block_rows(block):
+        own = gathered[:, :, :, row]
+        first = number * TILE - tiles.plan.rows.before
+        # the first two rows were begun by the tiles above; nobody has written the other four
+        for taps, begun in ((slice(0, 2), number > 0), (slice(2, READ), False)):
+            start, stop = max(first + taps.start, 0), min(first + taps.stop, len(dx))
+            if start < stop:
+                part = own[:, start - first : stop - first]
+                _scatter_columns(tiles.plan.columns, part, dx[start:stop], begun)
 
 
-def _inputs_adjoint(plan, i, work, dx):
-    """Add to `dx` the gradient of a row of tiles, whose transform is in ``work["inputs"]``."""
-    gathered, row_planes = work["gathered"], work["row_planes"]
-    _six_adjoint(work["inputs"], gathered, work["input_scratch"])
-    before = plan.columns.before
-    row_planes[:, :, : max(2 - before, 0)] = 0
-    slabs = list(_tile_slabs(plan.columns))
-    for tap, tiles, columns in [s for s in slabs if s[0] >= 2] + [s for s in slabs if s[0] < 2]:
-        if tap >= 2:
-            row_planes[:, :, columns] = gathered[tap][:, :, tiles]
+def _scatter_columns(axis, part, rows, begun):
+    """Write, or if they are `begun` add, to some rows the gradients of their tiles."""
+    if not begun:
+        rows[:, :, : max(2 - axis.before, 0)] = 0
+    slabs = _column_slabs(axis)
+    for tap, place, reached, columns in slabs[2:] + slabs[:2]:
+        if begun or tap < 2:
+            rows[:, :, columns] += part[place, :, :, reached]
         else:
-            row_planes[:, :, columns] += gathered[tap][:, :, tiles]
-    # the first two rows were begun by the tiles above; nobody has written the other four
-    first, n_rows = i * TILE - plan.rows.before, len(dx)
-    spare = work["gathered"].reshape(-1)[: row_planes.size].reshape(row_planes.shape)
-    rows = [
-        dx[first + r] if r >= 2 and 0 <= first + r < n_rows else spare[r] for r in range(TILE + 2)
-    ]
-    _six_adjoint(row_planes, rows, work["row_scratch"])
-    for r in range(2):
-        if 0 <= first + r < n_rows:
-            if i == 0:
-                np.copyto(dx[first + r], rows[r])
-            else:
-                dx[first + r] += rows[r]
-
-
-def _six_adjoint(o, d, scratch):
-    """Write to `d` the adjoint of `_inputs_of`: the matrix B times `o`."""
-    p, s, u = scratch
-    np.multiply(o[0], 4, out=d[0])
-    np.add(o[1], o[2], out=p)
-    np.add(o[3], o[4], out=u)
-    u += o[0]
-    np.add(u, p, out=d[4])
-    p *= -3
-    np.subtract(p, d[4], out=d[2])
-    d[2] -= d[0]
-    np.subtract(o[2], o[1], out=s)
-    s += o[5]
-    np.subtract(o[4], o[3], out=u)
-    u *= 2
-    np.multiply(s, 4, out=d[1])
-    d[1] += u
-    s += u
-    np.multiply(o[5], -4, out=d[3])
-    d[3] -= s
-    np.copyto(d[5], o[5])
-
-
-def _outputs_of(m, y, scratch):
-    """Transform six products to four outputs: the matrix A' of the method times `m`."""
-    s, u = scratch
-    np.add(m[1], m[2], out=s)
-    np.add(m[3], m[4], out=u)
-    np.add(m[0], s, out=y[0])
-    y[0] += u
-    u *= 4
-    np.add(s, u, out=y[2])
-    np.subtract(m[1], m[2], out=s)
-    np.subtract(m[3], m[4], out=u)
-    u *= 2
-    np.add(s, u, out=y[1])
-    u *= 4
-    s += u
-    np.add(s, m[5], out=y[3])
-
-
-def _outputs_adjoint(y, m, work):
-    """Write to `m` the adjoint of `_outputs_of`: the matrix A times the gradients `y`."""
-    s, u = work["output_scratch"][:, : y.shape[1]]
-    np.copyto(m[0], y[0])
-    np.copyto(m[5], y[3])
-    np.add(y[0], y[2], out=s)
-    np.add(y[1], y[3], out=u)
-    np.add(s, u, out=m[1])
-    np.subtract(s, u, out=m[2])
-    np.multiply(y[2], 4, out=s)
-    s += y[0]
-    np.multiply(y[3], 4, out=u)
-    u += y[1]
-    u *= 2
-    np.add(s, u, out=m[3])
-    np.subtract(s, u, out=m[4])
+            rows[:, :, columns] = part[place, :, :, reached]

@@ -59,14 +59,13 @@ class ConvPool(Layer):
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
         if winograd.pays(plan):
-            n_tiles = winograd.planes_shape(plan, n_images)[3]
-            row = (filters, n_tiles, n_images)
-            n_tile_rows = winograd.n_tile_rows(plan)
+            tiles = winograd.tiling(plan, n_images)
+            row = (filters, tiles.run)
             return shapes | {
                 "z": (2, 2, *row),
                 "pairs": (4, 2, *row),
-                "column_mask": Mask((n_tile_rows, 4, 2, *row)),
-                "row_mask": Mask((n_tile_rows, 2, 2, *row)),
+                "column_mask": Mask((tiles.n_blocks, 4, 2, *row)),
+                "row_mask": Mask((tiles.n_blocks, 2, 2, *row)),
             }
         n_block = plan.block_rows(n_images)
         row = (filters, columns * n_images)
@@ -89,13 +88,14 @@ class ConvPool(Layer):
         plan = work.once("plan", self.plan)
         work["x"], y = x, work["y"]
         masks = (work["column_mask"], work["row_mask"]) if work.learning else None
-        sink = epilogue.PoolSink(y, work["z"], work["pairs"], masks)
+        activate = ACTIVATIONS[self.conv.activation].forward
+        sink = epilogue.PoolSink(
+            y, weights["intercept"], activate, work["z"], work["pairs"], masks
+        )
         if winograd.pays(plan):
             winograd.forward(plan, x, weights["coef"], work, sink)
         else:
             convolution.forward(plan, x, weights["coef"], work["wide"], sink)
-        y += weights["intercept"][:, None, None]
-        ACTIVATIONS[self.conv.activation].forward(y, y)
         return y
 
     def backward(self, dy, weights, grads, work):
