@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from skcnn._engine.blocks import STATISTICS_BYTES, even_slices
+from skcnn._engine.blocks import CROWDED_BYTES, STATISTICS_BYTES, even_slices, spaced
 
 
 def flatten_images(X):
@@ -166,13 +166,26 @@ class Images:
         ----------
         index : slice or ndarray of int
         """
-        images = self.X[index]
+        images = _spaced_out(self.X[index])
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0)).astype(self.dtype, copy=False)
         if not self.is_plain:
             maps = np.subtract(maps, self.center, out=maps if maps.base is None else None)
             maps *= self.factor
         return maps
+
+
+def _spaced_out(images):
+    """Return images whose rows do not all begin at the same few places of the cache.
+
+    To turn 64 images of 32x32x3 into maps took a quarter of the time (Zen 5, 2026-11).
+    """
+    n_features = images.shape[1]
+    if images.strides[0] % CROWDED_BYTES:
+        return images
+    wide = np.empty((len(images), spaced(n_features)), images.dtype)[:, :n_features]
+    np.copyto(wide, images)
+    return wide
 
 
 class AugmentedImages:

@@ -89,11 +89,11 @@ class Network:
             [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
-    def works(self, n_images, dtype, learning=True):
+    def works(self, n_images, dtype, learning=True, arena=None):
         """Return the buffers of each step for shards of `n_images`."""
         shard = Shard()
         return [
-            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard)
+            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, arena)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
 

@@ -9,8 +9,9 @@ from skcnn._engine.team import Team
 class Runner:
     """Runs shards of images through a network, with buffers for each worker."""
 
-    def __init__(self, network, weights, learning):
+    def __init__(self, network, weights, learning, team):
         self.network = network
+        self.team = team
         self.learning = learning
         self.weights = network.views(weights)
         self.dtype = weights.dtype
@@ -24,7 +25,9 @@ class Runner:
         maps = images.maps(index)
         key = worker, maps.shape[3]
         if key not in self._works:
-            self._works[key] = self.network.works(maps.shape[3], self.dtype, self.learning)
+            self._works[key] = self.network.works(
+                maps.shape[3], self.dtype, self.learning, self.team.arena(worker)
+            )
         works = self._works[key]
         if self.learning:
             shard = works[0].shard
@@ -42,10 +45,10 @@ def predict_outputs(network, weights, images, n_jobs):
     """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
     rows, columns, channels = network.output_shape
     parts = predicted_parts(network, len(images))
-    runner = Runner(network, weights, learning=False)
     n_bytes = len(images) * rows * columns * channels * weights.itemsize
     flops = network.flops * len(images) - SHARED_BYTE_FLOPS * n_bytes
     with Team(n_jobs, flops) as team:
+        runner = Runner(network, weights, False, team)
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 
         def run(number, worker):

@@ -64,13 +64,13 @@ class Trainer:
         n_shards = len(self._shards(task.batch_size))
         self._grads = team.empty((n_shards, network.n_weights), weights.dtype)
         self._views = [network.views(vector) for vector in self._grads]
-        self._runner = Runner(network, self.weights, learning=True)
+        self._runner = Runner(network, self.weights, True, team)
         if task.score is not None:
             self._parts = predicted_parts(network, len(task.held_out_rows))
             self._outputs = team.empty(
                 (len(task.held_out_rows), network.output_shape[2]), weights.dtype
             )
-            self._predictor = Runner(network, self.weights, learning=False)
+            self._predictor = Runner(network, self.weights, False, team)
         team.set_work(self._work)
 
     def _shards(self, n_images):

@@ -14,8 +14,9 @@ BLOCK_SIZE = 1024 * 1024
 # calls, longer ones leave the cache.
 TILE_RUN = 256
 
-# Bytes of a line of the cache.
+# Bytes of a line of the cache, and a distance at whose multiples lines compete for an eighth of it.
 LINE_BYTES = 64
+CROWDED_BYTES = 512
 
 # Multiply-adds of a product up to which OpenBLAS, with kernels for AVX-512, does not copy the operands
 # first: products of 32 x 288 by 64 columns ran at 220 GFLOP/s, by 128 columns at 140 (Zen 5, 2026-11).
@@ -23,6 +24,9 @@ LINE_BYTES = 64
 # copy, pieces of 64 columns make no difference.
 SMALL_PRODUCT = 10**6
 PIECE_COLUMNS = (64, 512)
+
+# Products of long rows with each other, 27 x 2048 by 2048 x 32, ran twice as fast in pieces.
+PIECE_ROWS = (256, 512)
 
 # To copy a number in long runs costs as much as this many floating-point operations of a product
 # (measured: 8 G a second against 100 GFLOP/s on Zen 4, 12 G against 200 on Zen 5).
@@ -72,6 +76,12 @@ SHARED_BYTE_FLOPS = 14
 # Seconds that a worker looks out for its next order before it sleeps: to wake it takes 25 us each
 # way, half of what a small batch's gradients take.
 SPIN_SECONDS = 500e-6
+
+# Bytes of a worker's buffers at most; nothing is taken until it is touched. What is kept of them for the
+# next fit or prediction. Arrays under OWN_BYTES are ordinary ones: a single image needs no more.
+REGION_BYTES = 1024 * 1024 * 1024
+KEPT_BYTES = 64 * 1024 * 1024
+OWN_BYTES = 128 * 1024
 
 # Bytes of images converted to float at once while statistics are taken.
 STATISTICS_BYTES = 8 * 1024 * 1024

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block
+from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.geometry import Axis, plan_axes, taps_within
+from skcnn._engine.products import add_row_products, multiply, sums_shape
 
 
 class ConvPlan(NamedTuple):
@@ -65,10 +66,17 @@ class ConvPlan(NamedTuple):
         """Return slices of the output rows, one for each block."""
         return _blocks(self, n_images)
 
-    def wide_shape(self, n_images):
-        """Return the shape of the widened buffer of one block."""
-        n_rows = self.block_rows(n_images) * self.row_step + self.overlap
-        return (self.phases, n_rows, self.channels, self.columns.size, self.n_columns, n_images)
+    def buffer_shapes(self, n_images):
+        """Return the shapes of the buffers of a block: widened rows, output, products of rows."""
+        n_out = self.block_rows(n_images)
+        n_rows = n_out * self.row_step + self.overlap
+        run = self.n_columns * n_images
+        return {
+            "wide": (self.phases, n_rows, self.channels * self.columns.size, spaced(run)),
+            "z": (self.phases, n_out, self.filters, spaced(run)),
+            "products": sums_shape(n_out, self.kernel_volume, self.filters, run),
+            "total": (self.kernel_volume, self.filters),
+        }
 
 
 @cache
@@ -96,30 +104,25 @@ def _column_taps(plan):
 def forward(plan, x, coef, wide, sink):
     """Convolve `x` and hand the result to `sink`, block by block.
 
-    `wide` is scratch of `ConvPlan.wide_shape`, zero where padding falls.
+    `wide` is one of `ConvPlan.buffer_shapes`, zero where padding falls.
     """
     weights = coef.reshape(plan.filters, plan.kernel_volume)
     for rows in plan.blocks(x.shape[3]):
         z = sink.block(rows)
-        np.matmul(weights, _row_windows(plan, x, wide, rows), out=z)
+        multiply(weights, _row_windows(plan, x, wide, rows), z)
         sink.finish(rows, z)
 
 
 def backward_weights(plan, x, source, work, dcoef):
-    """Write to `dcoef` the gradient of the filters, from the blocks of `source`, last to first.
-
-    ``work["products"]`` holds one product for each row of a block.
-    """
+    """Write to `dcoef` the gradient of the filters, from the blocks of `source`, last to first."""
     total = work["total"]
     total.fill(0)
     blocks = plan.blocks(x.shape[3])
     for rows in reversed(blocks):
-        part = work["products"][: rows.stop - rows.start]
         is_wide = rows is blocks[-1] and plan.groups == 1  # as `forward` has left it
         windows = _row_windows(plan, x, work["wide"], rows, is_wide)
         for phase, dz in enumerate(source.block(rows)):
-            np.matmul(windows[phase], dz.transpose(0, 2, 1), out=part)
-            total += np.add.reduce(part, axis=0)
+            add_row_products(windows[phase], dz, work["products"], total)
     dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 
@@ -130,18 +133,20 @@ def _row_windows(plan, x, wide, rows, is_wide=False):
         return x[rows].reshape(1, n_rows, plan.channels, -1)
     if not is_wide:
         _copy_rows(plan, x, rows, wide)
-    phase, row, _, _, _, item = wide.strides
-    run = wide.shape[4] * wide.shape[5]
+    phase, row, tap, item = wide.strides
     return overlapping(
         wide,
-        (plan.phases, n_rows, plan.kernel_volume, run),
-        (phase, row * plan.row_step, run * item, item),
+        (plan.phases, n_rows, plan.kernel_volume, plan.n_columns * x.shape[3]),
+        (phase, row * plan.row_step, tap, item),
     )
 
 
 def _copy_rows(plan, x, rows, wide):
     """Write to `wide` the input rows that the output `rows` need, widened along the columns."""
-    axis = plan.rows
+    axis, n_images = plan.rows, x.shape[3]
+    wide = wide[..., : plan.n_columns * n_images].reshape(
+        *wide.shape[:2], plan.channels, plan.columns.size, plan.n_columns, n_images
+    )
     n_buffer = (rows.stop - rows.start) * plan.row_step + plan.overlap
     runs = []
     if axis.dilation == 1:
@@ -207,7 +212,7 @@ def _gather_rows(plan, dz, coef, scratch, dx):
     )
     for rows in even_slices(dx.shape[0], scratch.shape[0]):
         part = scratch[: rows.stop - rows.start]
-        np.matmul(weights, windows[rows], out=part.reshape(len(part), -1, run))
+        multiply(weights, windows[rows], part.reshape(len(part), -1, run))
         _add_columns(plan.columns, part, dx[rows])
 
 
@@ -233,7 +238,7 @@ def _scatter_windows(plan, dz, coef, scratch, dx):
     dx.fill(0)
     for rows in even_slices(plan.rows.n_out, scratch.shape[0]):
         part = scratch[: rows.stop - rows.start]
-        np.matmul(weights, flat[rows], out=part.reshape(len(part), -1, flat.shape[2]))
+        multiply(weights, flat[rows], part.reshape(len(part), -1, flat.shape[2]))
         pieces = part.reshape(len(part), taps, kernel_columns, *part.shape[2:])
         for row_tap, reached, source in taps_within(plan.rows, rows):
             target, piece = dx[source], pieces[reached, row_tap]

@@ -125,7 +125,7 @@ class EncodeSink:
 
     def block(self, rows):
         """Return the array that takes the output `rows`."""
-        return self.z[None, : rows.stop - rows.start]
+        return self.z[:, : rows.stop - rows.start]
 
     def finish(self, rows, z):
         """Encode the output `rows`, and add them to the windows that they lie in."""

@@ -11,22 +11,28 @@ from skcnn._engine.convolution import merge_runs
 
 
 class PlainSink:
-    """Adds the intercept, activates, and writes to the map `y`."""
+    """Adds the intercept, activates, and writes to the map `y`.
 
-    def __init__(self, y, intercept, activate):
+    Blocks of rows are taken in `z`, of which a block is in cache, or if that is None in `y` itself.
+    """
+
+    def __init__(self, y, intercept, activate, z=None):
         self.y = y
         self.runs = merge_runs(y)
         self.intercept = intercept
         self.activate = activate
+        self.z = z
 
     def block(self, rows):
         """Return the array that takes the output `rows`."""
-        return self.runs[None, rows]
+        if self.z is None:
+            return self.runs[None, rows]
+        return self.z[:, : rows.stop - rows.start, :, : self.runs.shape[2]]
 
     def finish(self, rows, z):
-        """Finish the output `rows` in place."""
+        """Finish the output `rows`."""
         z += self.intercept[:, None]
-        self.activate(z, z)
+        self.activate(z[0], self.runs[rows])
 
     def finish_tiles(self, tiles, block, planes):
         """Finish a block of tiles and write them to the map."""
@@ -68,7 +74,7 @@ class PoolSink:
 
     def block(self, rows):
         """Return the array that takes the output `rows`, even and odd columns apart."""
-        return self.z[:, : rows.stop - rows.start]
+        return self.z[:, : rows.stop - rows.start, :, : self.pair_maximum.shape[2]]
 
     def finish(self, rows, z):
         """Pool the output `rows`."""
@@ -112,7 +118,8 @@ class PoolSource:
         """Return the gradient of the output `rows`, even and odd columns apart."""
         pooled = slice(rows.start // 2, rows.stop // 2)
         n_rows = rows.stop - rows.start
-        dz, best = self.dz[:, :n_rows], self.pair_gradient[:n_rows]
+        best = self.pair_gradient[:n_rows]
+        dz = self.dz[:, :n_rows, :, : best.shape[2]]
         column_mask, row_mask = self.masks
         self._spread(merge_runs(self.dy)[pooled], column_mask[rows], row_mask[pooled], best, *dz)
         return dz

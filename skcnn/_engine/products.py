@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import PIECE_COLUMNS, SMALL_PRODUCT
+from skcnn._engine.blocks import PIECE_COLUMNS, PIECE_ROWS, SMALL_PRODUCT
 
 
 def multiply(a, b, out):
@@ -29,3 +29,32 @@ def multiply(a, b, out):
 def _pieces(b, n_columns):
     """Return a view of matrices as a stack of pieces of their columns."""
     return b.reshape(*b.shape[:-1], -1, n_columns).swapaxes(-3, -2)
+
+
+def _row_piece(n_left, n_right, run):
+    """Return how much of rows of length `run` is multiplied at once."""
+    least, most = PIECE_ROWS
+    size = min(SMALL_PRODUCT // (n_left * n_right) // least * least, most)
+    return size if size else run
+
+
+def sums_shape(n_stacked, n_left, n_right, run):
+    """Return the shape of the scratch of `add_row_products`."""
+    n_pieces = -(-run // _row_piece(n_left, n_right, run))
+    return (n_stacked, n_pieces, n_left, n_right)
+
+
+def add_row_products(left, right, scratch, out):
+    """Add to `out` the products ``left @ right.T`` of stacked matrices, a few columns at a time."""
+    run = left.shape[-1]
+    size = _row_piece(*out.shape, run)
+    n_whole = run // size
+    parts = scratch[: len(left), :n_whole]
+    a, b = (_pieces(m[..., : n_whole * size], size) for m in (left, right))
+    np.matmul(a, b.swapaxes(-1, -2), out=parts)
+    if n_whole * size < run:
+        rest = slice(n_whole * size, run)
+        last = scratch[: len(left), n_whole]
+        np.matmul(left[..., rest], right[..., rest].swapaxes(-1, -2), out=last)
+        parts = scratch[: len(left), : n_whole + 1]
+    out += np.add.reduce(parts, axis=(0, 1))

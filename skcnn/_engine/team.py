@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from skcnn._engine.blocks import FORK_FLOPS, THREAD_FLOPS, UFUNC_BUFFER
 from skcnn._engine.forks import Forks, shared_empty
+from skcnn._engine.memory import Arena
 
 
 @cache
@@ -101,6 +102,7 @@ class Team:
         self._flops = flops
         self._forks = None
         self._pool = None
+        self._arenas = {}
 
     def __enter__(self):
         _serial_blas.__enter__()
@@ -114,16 +116,24 @@ class Team:
             self._forks.close()
         if self._pool is not None:
             self._pool.shutdown()
+        for arena in self._arenas.values():
+            arena.close()
         _serial_blas.__exit__()
 
     def empty(self, shape, dtype):
         """Return a new array that all workers see; only such arrays may change after `set_work`."""
         return shared_empty(shape, dtype) if self._may_fork else np.empty(shape, dtype)
 
+    def arena(self, worker):
+        """Return the `Arena` of a worker's buffers, which last as long as the team."""
+        return self._arenas.setdefault(worker, Arena())
+
     def set_work(self, function):
         """Set the function ``function(item, worker) -> float`` that `run` calls, once and for all."""
         self._function = function
         if self._may_fork:
+            for worker in range(1, self.n_workers):
+                self.arena(worker).open()
             self._forks = Forks(self._share, range(1, self.n_workers))
 
     def _share(self, worker, n_items, n_workers):

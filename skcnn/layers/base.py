@@ -166,12 +166,23 @@ class Work(dict):
     learning : bool
         Whether a `backward` will follow `forward`.
     shard : Shard
+    arena : Arena, default=None
+        Where the buffers lie; None: in ordinary arrays.
     """
 
     def __init__(
-        self, layer, input_shape, n_images, dtype, needs_dx=True, learning=True, shard=None
+        self,
+        layer,
+        input_shape,
+        n_images,
+        dtype,
+        needs_dx=True,
+        learning=True,
+        shard=None,
+        arena=None,
     ):
         self.shard = shard
+        self._zeros = np.zeros if arena is None else arena.zeros
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx
@@ -186,7 +197,8 @@ class Work(dict):
 
     def __missing__(self, name):
         shape = self._shapes[name]
-        self[name] = np.zeros(shape, bool if isinstance(shape, Mask) else self.dtype)
+        dtype = bool if isinstance(shape, Mask) else self.dtype
+        self[name] = self._zeros(shape, dtype)
         return self[name]
 
 

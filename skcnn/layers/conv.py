@@ -186,7 +186,7 @@ class Conv(Layer):
             return work["y"]
         for channels, filters in self._groups(plan):
             y, coef = work["y"][:, filters], weights["coef"][filters]
-            sink = epilogue.PlainSink(y, weights["intercept"][filters], activate)
+            sink = epilogue.PlainSink(y, weights["intercept"][filters], activate, work["z"])
             convolution.forward(plan, x[:, channels], coef, work["wide"], sink)
         return work["y"]
 
@@ -222,12 +222,7 @@ def kernel_shapes(plan, n_images):
         return winograd.buffer_shapes(plan, n_images)
     if depthwise.applies(plan):
         return {"scratch": depthwise.scratch_shape(plan, n_images)}
-    return {
-        "wide": plan.wide_shape(n_images),
-        "products": (plan.block_rows(n_images), plan.kernel_volume, plan.filters),
-        "total": (plan.kernel_volume, plan.filters),
-        "pieces": convolution.gradient_shape(plan, n_images),
-    }
+    return plan.buffer_shapes(n_images) | {"pieces": convolution.gradient_shape(plan, n_images)}
 
 
 def add_up(dz, out):

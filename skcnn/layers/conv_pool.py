@@ -71,7 +71,6 @@ class ConvPool(Layer):
         row = (filters, columns * n_images)
         border = plan.rows.size - 1
         return shapes | {
-            "z": (2, n_block, *row),
             "pairs": (n_block, *row),
             "column_mask": Mask((2 * rows, *row)),
             "row_mask": Mask((rows, *row)),

@@ -71,8 +71,7 @@ class EncodedConv(Layer):
         n_block, run = plan.block_rows(n_images), columns * n_images
         n_part = min(encoding.filters_at_once(n_block * run), n_responses)
         return {
-            "wide": plan.wide_shape(n_images),
-            "z": (n_block, n_responses, run),
+            **plan.buffer_shapes(n_images),
             "scratch": (n_block, n_part, run),
             "pooled": (out_rows, n_codes, columns, n_images),
             "y": (out_rows, n_codes, out_columns, n_images),
@@ -94,7 +93,7 @@ class EncodedConv(Layer):
             factor,
             reduce,
             rows,
-            work["z"],
+            work["z"][..., : plan.n_columns * x.shape[3]],
             work["scratch"],
             work["pooled"],
         )
