@@ -52,9 +52,10 @@ def test_tiles_against_scipy(rows, columns, channels, filters, padding, seed):
     assert_allclose(np.vdot(grads["coef"], weights["coef"]), product, atol=1e-7)
 
 
+@pytest.mark.parametrize("n_images", [2, 140])  # with these every row of tiles is a block
 @pytest.mark.parametrize("padding", ["same", "valid", 1, 2, (2, 0)])
 @pytest.mark.parametrize("side", range(2, 10))
-def test_narrow_maps_in_used_buffers(side, padding):
+def test_narrow_maps_in_used_buffers(side, padding, n_images):
     """On them some taps of a tile read nothing, and must not find what the last pass has left."""
     rng = np.random.default_rng(side)
     for layer, shape in [
@@ -63,7 +64,7 @@ def test_narrow_maps_in_used_buffers(side, padding):
     ]:
         if not fits(layer, shape):
             continue
-        images, weights, public = random_conv(rng, layer, shape, 2)
+        images, weights, public = random_conv(rng, layer, shape, n_images)
         expected = conv(
             images, public, weights["intercept"], padding=padding, activation="identity"
         )

@@ -140,7 +140,7 @@ def has_own_step(name):
 
 def backward_in_blocks(activation, dy, y, out):
     """Write to `out` the gradient of an activation, a few rows at a time to stay in cache."""
-    for rows in even_slices(len(y), max(MAP_BLOCK // y[0].size, 1)):
+    for rows in even_slices(len(y), max(MAP_BLOCK // int(np.prod(y.shape[1:])), 1)):
         activation.backward(dy[rows], y[rows], out[rows])
 
 

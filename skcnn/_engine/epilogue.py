@@ -5,8 +5,11 @@ output back in the same blocks. Blocks come in two layouts: rows (phases, rows, 
 images) and tiles (tile rows, tile columns, filters, run), whose run is that of a `Tiling`.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
+from skcnn._engine.activations import backward_in_blocks
 from skcnn._engine.convolution import merge_runs
 
 
@@ -41,19 +44,58 @@ class PlainSink:
         write_tiles(tiles, block, planes, self.y)
 
 
-class PlainSource:
-    """Gives the gradient `dz` of a convolution's output."""
+class _Gradient:
+    """The gradient of a map before its activation, made a few rows at a time while they are in cache.
 
-    def __init__(self, dz):
+    Parameters
+    ----------
+    dy, y : ndarray
+        Gradient of the activated map, and the map.
+    dz : ndarray
+        What is written; may be `dy`.
+    activation : Activation
+    dintercept : ndarray of shape (channels,)
+        The sums of the gradients of each channel are added to it.
+    """
+
+    def __init__(self, dy, y, dz, activation, dintercept):
+        self.dy = dy
+        self.y = y
         self.dz = dz
         self.runs = merge_runs(dz)
+        self.activation = activation
+        self.dintercept = dintercept
+
+    def finish(self, rows):
+        """Make some rows of `dz`, and return them as runs."""
+        dy, runs = self.dy[rows], self.runs[rows]
+        dz = dy if self.dz is self.dy else self.dz[rows]
+        backward_in_blocks(self.activation, dy, self.y[rows], dz)
+        # a product with ones reads memory twice as fast as a sum
+        self.dintercept += np.add.reduce(runs @ _ones(runs.shape[2], runs.dtype), axis=0)
+        return runs
+
+    def tile_rows(self, tiles, block, height):
+        """Return the rows of a block of tiles, each of `height` rows."""
+        first, last = block * tiles.rows, (block + 1) * tiles.rows
+        return slice(first * height, min(last * height, len(self.dy)))
+
+
+@lru_cache(maxsize=32)
+def _ones(size, dtype):
+    return np.ones(size, dtype)
+
+
+class PlainSource(_Gradient):
+    """Gives the gradient of a convolution's output from that of its activated map."""
 
     def block(self, rows):
         """Return the gradient of the output `rows`."""
-        return self.runs[None, rows]
+        return self.finish(rows)[None]
 
     def tiles(self, tiles, block, planes):
         """Write the gradient of a block of tiles."""
+        self.finish(self.tile_rows(tiles, block, len(planes)))
         read_tiles(tiles, block, self.dz, planes)
 
 
@@ -105,31 +147,42 @@ class PoolSink:
         np.greater_equal(best[0::2], best[1::2], out=row_mask)
 
 
-class PoolSource:
-    """Gives the gradient of a convolution's output from the gradient `dy` of its 2x2 maxima."""
+class PoolSource(_Gradient):
+    """Gives the gradient of a convolution's output from that of its activated 2x2 maxima.
 
-    def __init__(self, dy, dz, pair_gradient, masks):
-        self.dy = dy
-        self.dz = dz
-        self.pair_gradient = pair_gradient
+    Parameters
+    ----------
+    dy, y, activation, dintercept
+        As in the class above; `dy` is overwritten.
+    z, pairs : ndarray
+        Scratch.
+    masks : (ndarray, ndarray)
+        As `PoolSink` has left them.
+    """
+
+    def __init__(self, dy, y, activation, dintercept, z, pairs, masks):
+        super().__init__(dy, y, dy, activation, dintercept)
+        self.z = z
+        self.pairs = pairs
         self.masks = masks
 
     def block(self, rows):
         """Return the gradient of the output `rows`, even and odd columns apart."""
         pooled = slice(rows.start // 2, rows.stop // 2)
         n_rows = rows.stop - rows.start
-        best = self.pair_gradient[:n_rows]
-        dz = self.dz[:, :n_rows, :, : best.shape[2]]
+        pairs = self.pairs[:n_rows]
+        z = self.z[:, :n_rows, :, : pairs.shape[2]]
         column_mask, row_mask = self.masks
-        self._spread(merge_runs(self.dy)[pooled], column_mask[rows], row_mask[pooled], best, *dz)
-        return dz
+        self._spread(self.finish(pooled), column_mask[rows], row_mask[pooled], pairs, *z)
+        return z
 
     def tiles(self, tiles, block, planes):
         """Write the gradient of a block of tiles."""
         column_mask, row_mask = (mask[block] for mask in self.masks)
-        read_tiles(tiles, block, self.dy, self.dz)
+        self.finish(self.tile_rows(tiles, block, len(planes) // 2))
+        read_tiles(tiles, block, self.dz, self.z)
         left, right = planes[:, 0::2], planes[:, 1::2]
-        self._spread(self.dz, column_mask, row_mask, self.pair_gradient, left, right)
+        self._spread(self.z, column_mask, row_mask, self.pairs, left, right)
 
     def _spread(self, dy, column_mask, row_mask, best, left, right):
         np.multiply(dy, row_mask, out=best[0::2])

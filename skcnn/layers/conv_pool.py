@@ -4,7 +4,7 @@ from skcnn._engine import convolution, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
 from skcnn.layers.base import Layer, Mask
-from skcnn.layers.conv import add_up, kernel_shapes
+from skcnn.layers.conv import kernel_shapes
 from skcnn.layers.pool import MaxPool
 
 
@@ -99,10 +99,16 @@ class ConvPool(Layer):
 
     def backward(self, dy, weights, grads, work):
         plan = work.once("plan", self.plan)
-        ACTIVATIONS[self.conv.activation].backward(dy, work["y"], dy)
-        add_up(dy, grads["intercept"])
-        masks = work["column_mask"], work["row_mask"]
-        source = epilogue.PoolSource(dy, work["z"], work["pairs"], masks)
+        grads["intercept"].fill(0)
+        source = epilogue.PoolSource(
+            dy,
+            work["y"],
+            ACTIVATIONS[self.conv.activation],
+            grads["intercept"],
+            work["z"],
+            work["pairs"],
+            (work["column_mask"], work["row_mask"]),
+        )
         x, dx = work["x"], work["dx"] if work.needs_dx else None
         coef, dcoef = weights["coef"], grads["coef"]
         if winograd.pays(plan):
