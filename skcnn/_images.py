@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from skcnn._engine.blocks import CROWDED_BYTES, STATISTICS_BYTES, even_slices, spaced
+from skcnn._engine.blocks import STATISTICS_BYTES, even_slices, spaced
 
 
 def flatten_images(X):
@@ -181,7 +181,7 @@ def _spaced_out(images):
     To turn 64 images of 32x32x3 into maps took a quarter of the time (Zen 5, 2026-11).
     """
     n_features = images.shape[1]
-    if images.strides[0] % CROWDED_BYTES:
+    if spaced(n_features) == n_features:
         return images
     wide = np.empty((len(images), spaced(n_features)), images.dtype)[:, :n_features]
     np.copyto(wide, images)

@@ -88,13 +88,13 @@ STATISTICS_BYTES = 8 * 1024 * 1024
 
 
 def spaced(n):
-    """Return `n` numbers, or some more: as many as fill an odd number of lines of the cache.
+    """Return `n` numbers, or a few more if rows of a matrix so long would be crowded.
 
-    Rows of a matrix so long fall on different lines. With rows of a power of two bytes products ran at
-    a quarter to two thirds of their speed (Zen 5, 2026-11).
+    With rows of a power of two bytes, products ran at a quarter to two thirds of their speed (Zen 5,
+    2026-11).
     """
-    n_line = LINE_BYTES // np.dtype(np.float32).itemsize
-    return (-(-n // n_line) | 1) * n_line
+    item = np.dtype(np.float32).itemsize
+    return n if n * item % CROWDED_BYTES else n + LINE_BYTES // item
 
 
 def rows_per_block(row_size, n_rows, extra_rows=0):

@@ -11,12 +11,12 @@ def multiply(a, b, out):
     Of stacks of matrices, `a` may be one matrix for all. See `SMALL_PRODUCT`.
     """
     least, most = PIECE_COLUMNS
-    n_columns = min(SMALL_PRODUCT // (a.shape[-2] * a.shape[-1]) // least * least, most)
-    n_pieces = b.shape[-1] // n_columns if n_columns else 0
-    if n_pieces < 2:
+    n_most = SMALL_PRODUCT // (a.shape[-2] * a.shape[-1])
+    n_columns = min(n_most // least * least, most)
+    if b.shape[-1] <= n_most or not n_columns:
         np.matmul(a, b, out=out)
         return
-    whole = n_pieces * n_columns
+    whole = b.shape[-1] // n_columns * n_columns
     np.matmul(
         a[..., None, :, :],
         _pieces(b[..., :whole], n_columns),
