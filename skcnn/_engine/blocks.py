@@ -77,6 +77,9 @@ SHARED_BYTE_FLOPS = 14
 # way, half of what a small batch's gradients take.
 SPIN_SECONDS = 500e-6
 
+# Tickets for items of work that are out at once; a pipe holds so many on every system.
+MOST_TICKETS = 256
+
 # Bytes of a worker's buffers at most; nothing is taken until it is touched. What is kept of them for the
 # next fit or prediction. Arrays under OWN_BYTES are ordinary ones: a single image needs no more.
 REGION_BYTES = 1024 * 1024 * 1024

@@ -6,14 +6,16 @@ import pickle
 import select
 import signal
 import struct
+import threading
 import time
 import warnings
 
 import numpy as np
 
-from skcnn._engine.blocks import SPIN_SECONDS
+from skcnn._engine.blocks import MOST_TICKETS, SPIN_SECONDS
 
-_ORDER = struct.Struct("qq")  # number of items, number of workers
+_ORDER = struct.Struct("qqq")  # number of the order, of items, of workers
+_TICKET = struct.Struct("qq")  # number of the order, number of the ticket
 _SIZE = struct.Struct("q")  # bytes of a pickled answer
 _DIED = "A worker process ended unexpectedly; was there too little memory?"
 
@@ -30,16 +32,22 @@ class Forks:
     A fork sees memory as it was when it was made, and later changes only in shared arrays. It ends
     when its pipe of orders is closed, also because this process died.
 
+    Each worker begins with an item of its own. Whoever is free takes the next from a pipe of
+    tickets that all read, so that a worker whose core is busy elsewhere does less.
+
     Parameters
     ----------
     work : callable
-        ``work(worker, n_items, n_workers)`` returns what can be pickled.
+        ``work(worker, items)`` returns what can be pickled.
     workers : iterable of int
         The numbers of the forks; worker 0 is this process.
     """
 
     def __init__(self, work, workers):
         self._work = work
+        self._n_orders = 0
+        self._tickets, self._new_tickets = os.pipe()
+        os.set_blocking(self._tickets, False)
         self._forks = []  # (process id, orders, answers)
         for worker in workers:
             self._forks.append(self._fork(worker))
@@ -70,22 +78,39 @@ class Forks:
         """Carry out orders until there are no more."""
         while order := _read_soon(orders, _ORDER.size):
             try:
-                answer = self._work(worker, *_ORDER.unpack(order))
+                answer = self._work(worker, self._items(worker, *_ORDER.unpack(order)))
             except Exception as error:  # handed over, and raised there
                 answer = error
             data = _dump(answer)
             _write(answers, _SIZE.pack(len(data)) + data)
 
+    def _items(self, worker, order, n_items, n_workers):
+        """Yield the items of a worker."""
+        yield worker
+        n_tickets = min(n_items - n_workers, MOST_TICKETS)
+        while n_tickets:
+            try:
+                of, ticket = _TICKET.unpack(os.read(self._tickets, _TICKET.size))
+            except BlockingIOError:  # no more
+                return
+            if of == order:  # not left over from one that failed
+                yield from range(n_workers + ticket, n_items, n_tickets)
+
     def run(self, n_items, n_workers):
         """Return the united answers of `n_workers` workers, this process among them."""
+        self._n_orders += 1
+        order = self._n_orders, n_items, n_workers
+        n_tickets = min(n_items - n_workers, MOST_TICKETS)
+        tickets = (_TICKET.pack(self._n_orders, ticket) for ticket in range(n_tickets))
+        os.write(self._new_tickets, b"".join(tickets))
         active = self._forks[: n_workers - 1]
         for _, orders, _ in active:
             try:
-                os.write(orders, _ORDER.pack(n_items, n_workers))
+                os.write(orders, _ORDER.pack(*order))
             except BrokenPipeError:
                 raise RuntimeError(_DIED) from None
         try:
-            results = self._work(0, n_items, n_workers)
+            results = self._work(0, self._items(0, *order))
         finally:
             others = [_read_answer(answers) for _, _, answers in active]
         for other in others:
@@ -95,13 +120,20 @@ class Forks:
         return results
 
     def close(self):
-        """End the forks, and wait for their end."""
+        """Let the forks end, which takes them some milliseconds, without waiting for it."""
         for _, orders, answers in self._forks:
             os.close(orders)
             os.close(answers)
-        for process, _, _ in self._forks:
-            os.waitpid(process, 0)
+        os.close(self._tickets)
+        os.close(self._new_tickets)
+        processes = [process for process, _, _ in self._forks]
+        threading.Thread(target=_wait_for, args=(processes,), daemon=True).start()
         self._forks = []
+
+
+def _wait_for(processes):
+    for process in processes:
+        os.waitpid(process, 0)
 
 
 def _dump(answer):

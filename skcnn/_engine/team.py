@@ -13,6 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 
 import joblib
 import numpy as np
@@ -136,16 +137,16 @@ class Team:
                 self.arena(worker).open()
             self._forks = Forks(self._share, range(1, self.n_workers))
 
-    def _share(self, worker, n_items, n_workers):
-        """Return ``{item: result}`` of a worker's items: every `n_workers`-th."""
+    def _share(self, worker, items):
+        """Return ``{item: result}`` of a worker's items."""
         with small_ufunc_buffer():
-            return {i: self._function(i, worker) for i in range(worker, n_items, n_workers)}
+            return {i: self._function(i, worker) for i in items}
 
     def run(self, n_items):
         """Return ``[function(item, worker) for item in range(n_items)]``."""
         n_workers = min(self.n_workers, n_items)
         if n_workers == 1:
-            results = self._share(0, n_items, 1)
+            results = self._share(0, range(n_items))
         elif self._forks is not None:
             results = self._forks.run(n_items, n_workers)
         else:
@@ -155,12 +156,13 @@ class Team:
     def _run_threads(self, n_items, n_workers):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.n_workers - 1)
+        others = iter(range(n_workers, n_items))  # whoever is free takes the next
         helpers = [
-            self._pool.submit(self._share, worker, n_items, n_workers)
+            self._pool.submit(self._share, worker, chain((worker,), others))
             for worker in range(1, n_workers)
         ]
         try:
-            results = self._share(0, n_items, n_workers)
+            results = self._share(0, chain((0,), others))
         finally:
             errors = [helper.exception() for helper in helpers]
         for error in filter(None, errors):
