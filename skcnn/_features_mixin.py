@@ -94,10 +94,10 @@ class FeaturesMixin(TransformerMixin):
     def _enter(self, X):
         """Return X as checked `Images`, ready to enter the network."""
         check_is_fitted(self)
-        flat = _images.check_images_as_fitted(X, self)
+        flat = _images.check_images_as_fitted(X, self, finite=False)
         own = self._learned.features
         dtype = _images.float_type(flat.dtype)
-        return _images.Images(flat, self.image_shape_, own.center, own.scale, dtype)
+        return _images.Images(flat, self.image_shape_, own.center, own.scale, dtype, self)
 
     def get_feature_names_out(self, input_features=None):
         """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.

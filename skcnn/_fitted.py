@@ -25,9 +25,10 @@ class FittedMixin:
 
     def _each_outputs(self, X):
         """Yield the raw outputs for the images, then for each augmented copy of them."""
-        flat = _images.check_images_as_fitted(X, self)
+        flat = _images.check_images_as_fitted(X, self, finite=False)
         weights = self._weights
-        images = _images.Images(flat, self.image_shape_, self._center, self._scale, weights.dtype)
+        how = self.image_shape_, self._center, self._scale, weights.dtype
+        images = _images.Images(flat, *how, self)
         plan = check_augment(self.augment, self.image_shape_) if self.n_test_augment else None
         for copy in range(1 + self.n_test_augment * (plan is not None)):
             if copy:

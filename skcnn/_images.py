@@ -80,13 +80,16 @@ def check_images(X, estimator):
     return _check_flat(flat, estimator), told
 
 
-def check_images_as_fitted(X, estimator):
-    """Return X as a checked 2-D array, and raise an error unless it is like the X of fit."""
+def check_images_as_fitted(X, estimator, finite=True):
+    """Return X as a checked 2-D array, and raise an error unless it is like the X of fit.
+
+    Without `finite`, of float arrays that need no other check each value is left to `Images`.
+    """
     flat, told = flatten_images(X)
     is_table = told is None and len(getattr(flat, "shape", ())) == 2
     if is_table:
         check_features(estimator, X, flat, reset=False)  # an error of names before one of values
-    checked = _check_flat(flat, estimator)
+    checked = _check_flat(flat, estimator, finite)
     if told not in (None, estimator.image_shape_):
         raise ValueError(
             f"X must hold images of shape {estimator.image_shape_}, as in fit. Got {told} instead."
@@ -96,9 +99,9 @@ def check_images_as_fitted(X, estimator):
     return checked
 
 
-def _check_flat(flat, estimator):
-    """Return a 2-D array that is finite and real."""
-    if _is_in_order(flat):
+def _check_flat(flat, estimator, finite=True):
+    """Return a 2-D array that is real and, if that is asked for, finite."""
+    if _is_in_order(flat, finite):
         return flat  # `check_array` would take a fifth of a single image's prediction
     flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name="X")
     if flat.dtype.kind not in "fiub":
@@ -106,7 +109,7 @@ def _check_flat(flat, estimator):
     return flat
 
 
-def _is_in_order(flat):
+def _is_in_order(flat, finite):
     """Whether X is a plain array with nothing to find fault with; false does not mean there is."""
     if (
         type(flat) is not np.ndarray
@@ -115,8 +118,15 @@ def _is_in_order(flat):
         or not flat.flags.c_contiguous
     ):
         return False
+    return flat.dtype.kind in "iub" or (
+        flat.dtype.kind == "f" and not (finite and _may_not_be_finite(flat))
+    )
+
+
+def _may_not_be_finite(flat):
+    """Whether the sum is not finite: some value is not, or the sum overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return flat.dtype.kind in "iub" or (flat.dtype.kind == "f" and np.isfinite(flat.sum()))
+        return not np.isfinite(flat.sum())
 
 
 def check_features(estimator, X, flat, *, reset):
@@ -146,10 +156,14 @@ class Images:
         Subtracted from each value, and divided by.
     dtype : numpy dtype
         Of the maps.
+    estimator : estimator, default=None
+        If X may hold values that are not finite: who does not accept them. To look for them here,
+        where the images are in cache and each worker has its own, takes a fifth of the time.
     """
 
-    def __init__(self, X, image_shape, center, scale, dtype):
+    def __init__(self, X, image_shape, center, scale, dtype, estimator=None):
         self.X = X
+        self.estimator = estimator if X.dtype.kind == "f" else None
         self.image_shape = image_shape
         self.dtype = np.dtype(dtype)
         self.center = np.asarray(center, self.dtype)[:, None, None]
@@ -166,7 +180,10 @@ class Images:
         ----------
         index : slice or ndarray of int
         """
-        images = _spaced_out(self.X[index])
+        images = self.X[index]
+        if self.estimator is not None and _may_not_be_finite(images):
+            check_array(images, dtype=None, estimator=self.estimator, input_name="X")
+        images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0)).astype(self.dtype, copy=False)
         if not self.is_plain:

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn._engine import team
 from skcnn._images import channel_statistics
 from skcnn.layers import Conv, Dense, MaxPool
 
@@ -206,3 +207,27 @@ def test_statistics_are_those_of_the_first_partial_fit():
     before = clf.predict_proba(X)
     clf.partial_fit(100 * X, Y)
     assert_allclose(clf.predict_proba(X), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_values_that_are_not_finite_are_found_in_any_part(bad, n_jobs, monkeypatch):
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    X = np.random.default_rng(0).random((300, 64), dtype=np.float32)
+    clf = CNNClassifier((Conv(4), MaxPool()), max_iter=1, n_jobs=n_jobs).fit(X, np.arange(300) % 2)
+    features = ConvFeatureExtractor("sobel", n_jobs=n_jobs).fit(X)
+    big = np.concatenate([X] * 20)
+    expected = clf.predict(big)
+    for row in (0, 3000, 5999):
+        wrong = big.copy()
+        wrong[row, 5] = bad
+        for method in (clf.predict, clf.predict_proba, features.transform):
+            with pytest.raises(ValueError, match=f"contains {'NaN' if bad != bad else 'infinity'}"):
+                method(wrong)
+    assert_array_equal(clf.predict(big), expected)
+
+
+def test_finite_values_whose_sum_overflows_are_taken():
+    X = np.full((4, 64), 1e36, np.float32)
+    features = ConvFeatureExtractor("sobel").fit(X)
+    assert np.isfinite(features.transform(X[:, ::-1].copy())).all()

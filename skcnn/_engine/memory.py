@@ -68,7 +68,11 @@ class Arena:
         n_bytes = count * np.dtype(dtype).itemsize
         # one line more than is needed: neighbours then begin on different lines of the cache
         n_taken = (n_bytes // LINE_BYTES + 2) * LINE_BYTES
-        if n_bytes < OWN_BYTES or self._used + n_taken > REGION_BYTES or self.open()._region is None:
+        if (
+            n_bytes < OWN_BYTES
+            or self._used + n_taken > REGION_BYTES
+            or self.open()._region is None
+        ):
             return np.zeros(shape, dtype)
         array = np.frombuffer(self._region, dtype, count, self._used).reshape(shape)
         self._used += n_taken

@@ -88,9 +88,7 @@ class ConvPool(Layer):
         work["x"], y = x, work["y"]
         masks = (work["column_mask"], work["row_mask"]) if work.learning else None
         activate = ACTIVATIONS[self.conv.activation].forward
-        sink = epilogue.PoolSink(
-            y, weights["intercept"], activate, work["z"], work["pairs"], masks
-        )
+        sink = epilogue.PoolSink(y, weights["intercept"], activate, work["z"], work["pairs"], masks)
         if winograd.pays(plan):
             winograd.forward(plan, x, weights["coef"], work, sink)
         else:
