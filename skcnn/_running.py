@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import SHARED_BYTE_FLOPS, even_slices, images_to_predict
+from skcnn._engine.blocks import even_slices, images_to_predict
 from skcnn._engine.team import Team
 
 
@@ -46,8 +46,7 @@ def predict_outputs(network, weights, images, n_jobs):
     rows, columns, channels = network.output_shape
     parts = predicted_parts(network, len(images))
     n_bytes = len(images) * rows * columns * channels * weights.itemsize
-    flops = network.flops * len(images) - SHARED_BYTE_FLOPS * n_bytes
-    with Team(n_jobs, flops) as team:
+    with Team(n_jobs, network.flops * len(images), n_bytes, long=True) as team:
         runner = Runner(network, weights, False, team)
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 

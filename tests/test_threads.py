@@ -190,9 +190,12 @@ def test_fits_in_threads_of_one_estimators_layers():
 def test_large_results_of_little_work_are_not_shared(monkeypatch):
     """To share the maps of few small filters between processes takes longer than to make them."""
     seen = []
-    own = team.Team.__init__
-    monkeypatch.setattr(team.Team, "__init__", lambda t, n, f: (seen.append(f), own(t, n, f))[1])
-    images = np.ones((2000, 28, 28), np.float32)
+    own = team.Team.__enter__
+    monkeypatch.setattr(
+        team.Team, "__enter__", lambda t: (seen.append((t._forks_pay, t._threads_pay)), own(t))[1]
+    )
+    monkeypatch.setattr(team, "FORK_FLOPS", 1e6)
+    images = np.ones((8000, 28, 28), np.float32)
     ConvFeatureExtractor("sobel", n_jobs=2, pooling=None).fit(images).transform(images)
     ConvFeatureExtractor("sobel", n_jobs=2, pooling="global_max").fit(images).transform(images)
-    assert seen[0] < 0 < seen[1]
+    assert seen == [(False, True), (True, True)]

@@ -20,7 +20,13 @@ import numpy as np
 from joblib.parallel import get_active_backend
 from threadpoolctl import ThreadpoolController
 
-from skcnn._engine.blocks import FORK_FLOPS, THREAD_FLOPS, UFUNC_BUFFER
+from skcnn._engine.blocks import (
+    FORK_FLOPS,
+    LONGER,
+    SHARED_BYTE_FLOPS,
+    THREAD_FLOPS,
+    UFUNC_BUFFER,
+)
 from skcnn._engine.forks import Forks, shared_empty
 from skcnn._engine.memory import Arena
 
@@ -95,20 +101,25 @@ class Team:
     n_jobs : int or None
     flops : float
         Floating-point operations of all that the team will be asked to do.
+    shared_bytes : int
+        Bytes of the results that forks would have to share.
+    long : bool
+        Whether single operations take long, so that threads seldom wait for each other.
     """
 
-    def __init__(self, n_jobs=None, flops=np.inf):
-        n_workers = n_threads(n_jobs)
-        self.n_workers = n_workers if flops > min(THREAD_FLOPS, FORK_FLOPS) else 1
-        self._flops = flops
+    def __init__(self, n_jobs=None, flops=np.inf, shared_bytes=0, long=False):
+        more = LONGER if long else 1
+        self.n_workers = n_threads(n_jobs)
+        self._forks_pay = flops - SHARED_BYTE_FLOPS * shared_bytes > FORK_FLOPS * more
+        self._threads_pay = flops > THREAD_FLOPS / more
         self._forks = None
         self._pool = None
         self._arenas = {}
 
     def __enter__(self):
         _serial_blas.__enter__()
-        self._may_fork = self.n_workers > 1 and self._flops > FORK_FLOPS and _forks_are_safe()
-        if not self._may_fork and self._flops <= THREAD_FLOPS:
+        self._may_fork = self.n_workers > 1 and self._forks_pay and _forks_are_safe()
+        if not self._may_fork and not self._threads_pay:
             self.n_workers = 1
         return self
 
