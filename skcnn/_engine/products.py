@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import PIECE_COLUMNS, PIECE_ROWS, SMALL_PRODUCT
+from skcnn._engine.blocks import PIECE_COLUMNS, PIECE_DEPTH, PIECE_ROWS, SMALL_PRODUCT
 
 
 def multiply(a, b, out):
@@ -58,3 +58,42 @@ def add_row_products(left, right, scratch, out):
         np.matmul(left[..., rest], right[..., rest].swapaxes(-1, -2), out=last)
         parts = scratch[: len(left), : n_whole + 1]
     out += np.add.reduce(parts, axis=(0, 1))
+
+
+def _depth(depth, n_left, n_right):
+    """Return how many rows of two deep matrices are multiplied at once."""
+    least, most = PIECE_DEPTH
+    size = min(SMALL_PRODUCT // (n_left * n_right), most)
+    return size if size >= least and n_left * n_right * depth > SMALL_PRODUCT else depth
+
+
+def deep_shape(depth, n_left, n_right):
+    """Return the shape of the scratch of `multiply_deep`."""
+    return (depth // _depth(depth, n_left, n_right), n_left, n_right)
+
+
+def multiply_deep(a, b, scratch, out):
+    """Write ``a.T @ b`` to `out`, a few rows of both at a time."""
+    size = _depth(len(a), a.shape[1], b.shape[1])
+    whole = len(a) // size * size
+    if whole == size:
+        np.matmul(a.T, b, out=out)
+        return
+    np.matmul(_stacked(a[:whole], size).swapaxes(1, 2), _stacked(b[:whole], size), out=scratch)
+    np.add.reduce(scratch, axis=0, out=out)
+    if whole < len(a):
+        out += a[whole:].T @ b[whole:]
+
+
+def multiply_high(a, b, out):
+    """Write ``a @ b`` to `out`, a few rows of `a` at a time."""
+    size = _depth(len(a), *b.shape)
+    whole = len(a) // size * size
+    np.matmul(_stacked(a[:whole], size), b, out=_stacked(out[:whole], size))
+    if whole < len(a):
+        np.matmul(a[whole:], b, out=out[whole:])
+
+
+def _stacked(a, size):
+    """Return a view of a matrix as a stack of pieces of its rows."""
+    return a.reshape(-1, size, a.shape[1])

@@ -3,6 +3,8 @@
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.blocks import FEW_UNITS
+from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
 
@@ -47,6 +49,7 @@ class Dense(Layer):
         return {
             "flat": (channels, rows, columns, n_images),
             "y": (1, self.units, 1, n_images),
+            "parts": deep_shape(rows * columns * channels, self.units, n_images),
             "dflat": (channels, rows, columns, n_images),
             "dx": (rows, channels, columns, n_images),
         }
@@ -66,7 +69,7 @@ class Dense(Layer):
             x = work["flat"]
         work["x"] = x.reshape(-1, n_images)
         y = work["y"].reshape(self.units, n_images)
-        np.matmul(weights["coef"].T, work["x"], out=y)
+        multiply_deep(weights["coef"], work["x"], work["parts"], y)
         y += weights["intercept"][:, None]
         ACTIVATIONS[self.activation].forward(y, y)
         return work["y"]
@@ -74,12 +77,15 @@ class Dense(Layer):
     def backward(self, dy, weights, grads, work):
         ACTIVATIONS[self.activation].backward(dy, work["y"], dy)
         dz = dy.reshape(self.units, -1)
-        np.matmul(work["x"], dz.T, out=grads["coef"])
+        if self.units < FEW_UNITS:
+            multiply_high(work["x"], np.ascontiguousarray(dz.T), grads["coef"])
+        else:
+            np.matmul(work["x"], dz.T, out=grads["coef"])
         np.sum(dz, axis=1, out=grads["intercept"])
         if not work.needs_dx:
             return None
         dflat = work["dflat"]
-        np.matmul(weights["coef"], dz, out=dflat.reshape(work["x"].shape))
+        multiply_high(weights["coef"], dz, dflat.reshape(work["x"].shape))
         if dflat.shape[1] == 1:
             return dflat.transpose(1, 0, 2, 3)
         np.copyto(work["dx"], dflat.transpose(1, 0, 2, 3))
