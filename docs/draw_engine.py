@@ -174,7 +174,7 @@ def example():
     """Return ``(plan, x, coef, wide, y)`` of the worked example after a forward pass by rows."""
     x, coef = IMAGE[:, None, :, None], FILTER[None, :, None, :]
     plan = Conv(1).plan((4, 4, 1))
-    wide = np.zeros(plan.wide_shape(1), np.float32)
+    wide = np.zeros(plan.buffer_shapes(1)["wide"], np.float32)
     y = np.zeros((4, 1, 4, 1), np.float32)
     convolution.forward(plan, x, coef, wide, plain_sink(y))
     return plan, x, coef, wide, y
@@ -252,7 +252,7 @@ def draw_winograd():
     shapes = winograd.buffer_shapes(plan, 1)
     work = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     winograd.forward(plan, x, coef, work, plain_sink(y))
-    planes = {name: work[name][..., 0, 0, 0].T + 0.0 for name in ("inputs", "products")}
+    planes = {name: work[name][:, 0].reshape(6, 6).T + 0.0 for name in ("inputs", "products")}
     filters = work["filters"].reshape(6, 6).T
 
     figure, axes = canvas(11.4, 7.0)
@@ -272,7 +272,7 @@ def draw_winograd():
         axes,
         (3 + tile + second) / 2,
         6 + tile / 2 - 4,
-        "additions:\nrows,\nthen columns",
+        "a product\nwith a 36 x 36\nmatrix",
         va="bottom",
         fontsize=8.5,
         color=GREY,

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 import numpy as np
 
-# Numbers in a block of a convolution: its widened rows and its output. Measured from 64 to 1024 K in
-# steps of two (Zen 4, 1 MB of L2, 32 of L3, 2026-11): from 512 K on within 5% of the best on every
-# net, 128 K up to 60% slower on narrow ones, where each block's calls cost more than cache misses.
-BLOCK_SIZE = 1024 * 1024
+# Numbers in a block of a convolution: its widened rows and its output. Measured from 160 to 4096 K (Zen
+# 5, 1 MB of L2, 32 of L3, 2026-11): from 1024 K on within 5% of the best on every net, 256 K up to 60%
+# slower on narrow ones, where each block's calls cost more than cache misses, 4096 K up to 20%.
+BLOCK_SIZE = 2048 * 1024
 
 # Numbers in a run of Winograd's tiles, so many rows of tiles are worked on at once: shorter runs cost
 # calls, longer ones leave the cache.
@@ -75,10 +75,11 @@ UFUNC_BUFFER = 1024
 FORK_FLOPS = 1e9
 THREAD_FLOPS = 1e10
 
-# The operations of a prediction are so much longer than those of a training step: threads then pay
-# sooner, forks later. Of 640 images of 32x32x3 threads predicted 1.5 times as many as one worker and
-# forks 1.25 times, of 5,120 threads 1.7 and forks 1.85 times (Zen 5, 2026-11).
-LONGER = 20
+# The single operations of a prediction are longer than those of a training step: for it forks pay from
+# so many times FORK_FLOPS on, threads from THREAD_FLOPS divided by the other. Of 1,280 images of 32x32x3
+# threads predicted 1.6 times as many as one worker and forks 1.5 times, of 5,120 threads 1.7 and forks
+# 1.9 times (Zen 5, 2026-11).
+LONGER = (20, 6)
 
 # As FORK_FLOPS for each byte of results that forks must share: to touch it first takes 0.7 ns (Zen 5,
 # 2026-11), a tenth of which an ordinary array takes once its memory is in use.

@@ -108,10 +108,10 @@ class Team:
     """
 
     def __init__(self, n_jobs=None, flops=np.inf, shared_bytes=0, long=False):
-        more = LONGER if long else 1
+        fork_factor, thread_factor = LONGER if long else (1, 1)
         self.n_workers = n_threads(n_jobs)
-        self._forks_pay = flops - SHARED_BYTE_FLOPS * shared_bytes > FORK_FLOPS * more
-        self._threads_pay = flops > THREAD_FLOPS / more
+        self._forks_pay = flops - SHARED_BYTE_FLOPS * shared_bytes > FORK_FLOPS * fork_factor
+        self._threads_pay = flops > THREAD_FLOPS / thread_factor
         self._forks = None
         self._pool = None
         self._arenas = {}
