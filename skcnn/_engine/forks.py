@@ -46,6 +46,7 @@ class Forks:
     def __init__(self, work, workers):
         self._work = work
         self._n_orders = 0
+        self._busy = False  # whether answers are owed
         self._tickets, self._new_tickets = os.pipe()
         os.set_blocking(self._tickets, False)
         self._forks = []  # (process id, orders, answers)
@@ -98,6 +99,7 @@ class Forks:
 
     def run(self, n_items, n_workers):
         """Return the united answers of `n_workers` workers, this process among them."""
+        self._busy = True
         self._n_orders += 1
         order = self._n_orders, n_items, n_workers
         n_tickets = min(n_items - n_workers, MOST_TICKETS)
@@ -113,6 +115,7 @@ class Forks:
             results = self._work(0, self._items(0, *order))
         finally:
             others = [_read_answer(answers) for _, _, answers in active]
+            self._busy = False
         for other in others:
             if isinstance(other, Exception):
                 raise other
@@ -120,15 +123,23 @@ class Forks:
         return results
 
     def close(self):
-        """Let the forks end, which takes them some milliseconds, without waiting for it."""
+        """Let the forks end, which takes them some milliseconds, without waiting for it.
+
+        One that may still write to shared memory, after an interrupt, is gone on return.
+        """
         for _, orders, answers in self._forks:
             os.close(orders)
             os.close(answers)
         os.close(self._tickets)
         os.close(self._new_tickets)
         processes = [process for process, _, _ in self._forks]
-        threading.Thread(target=_wait_for, args=(processes,), daemon=True).start()
         self._forks = []
+        if self._busy:
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+            _wait_for(processes)
+        else:
+            threading.Thread(target=_wait_for, args=(processes,), daemon=True).start()
 
 
 def _wait_for(processes):

@@ -13,7 +13,7 @@ import threading
 
 import numpy as np
 
-from skcnn._engine.blocks import KEPT_BYTES, LINE_BYTES, OWN_BYTES, REGION_BYTES
+from skcnn._engine.blocks import KEPT_BYTES, KEPT_REGIONS, LINE_BYTES, OWN_BYTES, REGION_BYTES
 
 _spare = []  # regions that nobody uses
 _lock = threading.Lock()
@@ -44,9 +44,14 @@ def _take_region():
 
 
 def _keep_region(region):
-    region.madvise(mmap.MADV_REMOVE, KEPT_BYTES, REGION_BYTES - KEPT_BYTES)
+    """Keep the beginning of a region for whoever comes next, unless enough are kept."""
+    try:
+        region.madvise(mmap.MADV_REMOVE, KEPT_BYTES, REGION_BYTES - KEPT_BYTES)
+    except OSError:  # then all of it goes with the last array in it
+        return
     with _lock:
-        _spare.append(region)
+        if len(_spare) < KEPT_REGIONS:
+            _spare.append(region)
 
 
 class Arena:
