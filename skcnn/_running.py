@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import even_slices, images_to_predict
+from skcnn._engine.blocks import TURNED_PLACES, even_slices, images_to_predict
 from skcnn._engine.team import Team
 
 
@@ -36,6 +36,19 @@ class Runner:
         return self.network.forward(maps, self.weights, works), works
 
 
+def _write_images(maps, out):
+    """Write maps of shape (rows, channels, columns, images) to (images, channels, rows, columns).
+
+    A few hundred places at a time: the lines of the cache that one image's numbers are read from
+    also hold those of the next.
+    """
+    n_images = maps.shape[3]
+    by_channel = np.ascontiguousarray(maps.transpose(1, 0, 2, 3)).reshape(-1, n_images)
+    flat = out.reshape(n_images, -1)
+    for places in even_slices(len(by_channel), TURNED_PLACES):
+        flat[:, places] = by_channel[places].T
+
+
 def predicted_parts(network, n_images):
     """Return slices of images that are predicted together."""
     return even_slices(n_images, images_to_predict(network.map_size))
@@ -52,7 +65,7 @@ def predict_outputs(network, weights, images, n_jobs):
 
         def run(number, worker):
             y, _ = runner.output(images, parts[number], worker)
-            outputs[parts[number]] = y.transpose(3, 1, 0, 2)
+            _write_images(y, outputs[parts[number]])
 
         team.set_work(run)
         team.run(len(parts))
