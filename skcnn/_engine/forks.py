@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 import warnings
+from contextlib import suppress
 
 import numpy as np
 
@@ -144,7 +145,8 @@ class Forks:
 
 def _wait_for(processes):
     for process in processes:
-        os.waitpid(process, 0)
+        with suppress(ChildProcessError):  # where the program has asked to hear of no child
+            os.waitpid(process, 0)
 
 
 def _dump(answer):
