@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skcnn._engine.memory import Buffers
 from skcnn.layers import Conv
 from skcnn.layers.base import Shard, Work
 from skcnn.layers.conv_pool import ConvPool
@@ -91,9 +92,9 @@ class Network:
 
     def works(self, n_images, dtype, learning=True, arena=None):
         """Return the buffers of each step for shards of `n_images`."""
-        shard = Shard()
+        shard, buffers = Shard(), Buffers(arena)
         return [
-            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, arena)
+            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, buffers)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
 

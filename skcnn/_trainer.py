@@ -55,19 +55,19 @@ class Trainer:
         self.task = task
         self.team = team
         network = task.network
-        self.weights = team.empty(weights.shape, weights.dtype)
+        self.weights = team.lasting(weights.shape, weights.dtype)
         self.weights[...] = weights
-        self.order = team.empty(len(task.rows), np.intp)
+        self.order = team.lasting(len(task.rows), np.intp)
         # start and stop, equal while the images held out are predicted, and number of the step
-        self._batch = team.empty(3, np.intp)
+        self._batch = team.lasting(3, np.intp)
         self._draws = any(isinstance(step, Dropout) for step in network.steps)
         n_shards = len(self._shards(task.batch_size))
-        self._grads = team.empty((n_shards, network.n_weights), weights.dtype)
+        self._grads = team.lasting((n_shards, network.n_weights), weights.dtype)
         self._views = [network.views(vector) for vector in self._grads]
         self._runner = Runner(network, self.weights, True, team)
         if task.score is not None:
             self._parts = predicted_parts(network, len(task.held_out_rows))
-            self._outputs = team.empty(
+            self._outputs = team.lasting(
                 (len(task.held_out_rows), network.output_shape[2]), weights.dtype
             )
             self._predictor = Runner(network, self.weights, False, team)

@@ -68,19 +68,24 @@ class Epochs:
         self.observer = observer
         self.n_complete = 0
         self._started = perf_counter()
-        self._before = None  # the progress when the epoch that is under way began
+        self._before = None  # what the progress held when the epoch that is under way began
 
     def begin(self):
         """Begin an epoch, unless one is under way."""
         if self._before is not None:
             return
-        self._before = copy.deepcopy(self.progress)
+        progress = self.progress
+        self._before = copy.copy(vars(progress))
+        # Training goes on with the copies: a fork shares the memory of the originals, and to write
+        # there would cost more than the copy. Weights are replaced, never written to.
+        replaced = {id(array): array for array in (progress.weights, progress.best_weights)}
+        vars(progress).update(copy.deepcopy(self._before, replaced))
         self.observer.begin_epoch()
 
     def forget(self):
         """Undo what the epoch under way has done to the progress."""
         if self._before is not None:
-            vars(self.progress).update(vars(self._before))
+            vars(self.progress).update(self._before)
 
     def end(self, loss):
         """End an epoch of a mean `loss`, and return whether it is the last."""

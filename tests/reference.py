@@ -7,6 +7,7 @@ import numpy as np
 from scipy.signal import correlate
 from scipy.special import erf, expit
 
+from skcnn._engine.memory import Buffers
 from skcnn.layers.base import Shard, Work
 
 ACTIVATE = {
@@ -108,6 +109,24 @@ def to_images(maps):
     return maps.transpose(3, 0, 2, 1)
 
 
+class SpoiledBuffers(Buffers):
+    """Buffers whose scratch another layer seems to have used, and left in a bad state."""
+
+    def __init__(self):
+        super().__init__()
+        self._arrays = []
+
+    def scratch(self, start, shape, dtype):
+        array, end = super().scratch(start, shape, dtype)
+        array.fill(np.nan)
+        self._arrays.append(array)
+        return array, end
+
+    def spoil(self):
+        for array in self._arrays:
+            array.fill(np.nan)
+
+
 class Run:
     """One layer with weights and buffers of its own, on a batch of images in its layout."""
 
@@ -118,16 +137,27 @@ class Run:
         shard = Shard()
         shard.weights = np.ones(n_images, x.dtype)
         shard.random = np.random.default_rng(0)
-        self.work = Work(layer, self.shape, n_images, x.dtype, needs_dx=needs_dx, shard=shard)
+        self.buffers = SpoiledBuffers()
+        self.work = Work(
+            layer,
+            self.shape,
+            n_images,
+            x.dtype,
+            needs_dx=needs_dx,
+            shard=shard,
+            buffers=self.buffers,
+        )
         self.weights = {} if weights is None else weights
         self.weights = {name: w.astype(x.dtype) for name, w in self.weights.items()}
         self.grads = {name: np.full_like(w, np.nan) for name, w in self.weights.items()}
 
     def forward(self, x):
+        self.buffers.spoil()
         return self.layer.forward(x.copy(), self.weights, self.work).copy()
 
     def backward(self, dy):
         """Return the gradient of the input; those of the weights are in `grads`."""
+        self.buffers.spoil()
         dx = self.layer.backward(dy.copy(), self.weights, self.grads, self.work)
         return None if dx is None else dx.copy()
 

@@ -9,7 +9,7 @@ import pytest
 
 from skcnn._engine import forks, memory
 from skcnn._engine.blocks import KEPT_REGIONS, OWN_BYTES, REGION_BYTES
-from skcnn._engine.memory import Arena
+from skcnn._engine.memory import Arena, Buffers, Scratch
 from skcnn._engine.team import Team
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="regions are kept on Linux only")
@@ -22,8 +22,8 @@ def nothing_spare(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [bool, np.float32, np.float64])
 def test_arrays_are_zeros_and_apart(dtype):
-    arena = Arena()
-    arrays = [arena.zeros((n, 7), dtype) for n in (3, 50_000, 200_001, 1)]
+    buffers = Buffers(Arena())
+    arrays = [buffers.zeros((n, 7), dtype) for n in (3, 50_000, 200_001, 1)]
     for number, array in enumerate(arrays):
         assert array.dtype == dtype
         assert array.flags.c_contiguous
@@ -36,25 +36,45 @@ def test_arrays_are_zeros_and_apart(dtype):
 @on_linux
 def test_the_next_arena_finds_zeros_in_kept_memory():
     first = Arena()
-    old = first.zeros(OWN_BYTES, np.float32)
+    old = Buffers(first).zeros(OWN_BYTES, np.float32)
     old[...] = 7
     place = old.ctypes.data
     del old
     first.close()
-    second = Arena()
-    new = second.zeros(OWN_BYTES, np.float32)
+    new = Buffers(Arena()).zeros(OWN_BYTES, np.float32)
     assert new.ctypes.data == place
     assert not new.any()
-    other = Arena().zeros(OWN_BYTES, np.float32)
+    other = Buffers(Arena()).zeros(OWN_BYTES, np.float32)
     assert not np.shares_memory(new, other)
 
 
 def test_what_does_not_fit_is_an_ordinary_array():
     arena = Arena()
-    assert arena.zeros((10,), np.float32).base is None
-    large = arena.zeros((REGION_BYTES + 1,), bool)
+    buffers = Buffers(arena)
+    assert buffers.zeros((10,), np.float32).base is None
+    large = buffers.zeros((REGION_BYTES + 1,), bool)
     assert large.base is None
     assert not large[::4096].any()
+    assert arena.empty((REGION_BYTES + 1,), bool) is None
+
+
+@pytest.mark.parametrize("n", [30, 100_000])
+@pytest.mark.parametrize("arena", [None, Arena()], ids=["ordinary", "arena"])
+def test_scratch_of_a_layer_lies_apart_and_over_that_of_others(arena, n):
+    buffers = Buffers(arena)
+    layers = [[Scratch((3, n)), (n, 50), Scratch((n,))], [Scratch((n, 5))]]
+    for shapes in layers:
+        buffers.reserve(shapes, np.float64)
+    first, end = buffers.scratch(0, (3, n), np.float64)
+    second, _ = buffers.scratch(end, (n,), np.float64)
+    other, _ = buffers.scratch(0, (n, 5), np.float64)
+    for number, array in enumerate((first, second, other)):
+        assert array.flags.c_contiguous
+        array[...] = number
+    assert not np.shares_memory(first, second)
+    assert np.shares_memory(first, other)
+    assert np.shares_memory(second, other)
+    assert not np.shares_memory(other, buffers.zeros((n, 50), np.float64))
 
 
 def test_only_so_many_regions_are_kept():

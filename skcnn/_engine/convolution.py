@@ -14,6 +14,7 @@ import numpy as np
 
 from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.geometry import Axis, plan_axes, taps_within
+from skcnn._engine.memory import Scratch
 from skcnn._engine.products import add_row_products, multiply, sums_shape
 
 
@@ -73,9 +74,9 @@ class ConvPlan(NamedTuple):
         run = self.n_columns * n_images
         return {
             "wide": (self.phases, n_rows, self.channels * self.columns.size, spaced(run)),
-            "z": (self.phases, n_out, self.filters, spaced(run)),
-            "products": sums_shape(n_out, self.kernel_volume, self.filters, run),
-            "total": (self.kernel_volume, self.filters),
+            "z": Scratch((self.phases, n_out, self.filters, spaced(run))),
+            "products": Scratch(sums_shape(n_out, self.kernel_volume, self.filters, run)),
+            "total": Scratch((self.kernel_volume, self.filters)),
         }
 
 

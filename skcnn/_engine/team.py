@@ -136,6 +136,11 @@ class Team:
         """Return a new array that all workers see; only such arrays may change after `set_work`."""
         return shared_empty(shape, dtype) if self._may_fork else np.empty(shape, dtype)
 
+    def lasting(self, shape, dtype):
+        """As `empty`, for an array that is used no longer than the team."""
+        array = self.arena("all").empty(shape, dtype)
+        return self.empty(shape, dtype) if array is None else array
+
     def arena(self, worker):
         """Return the `Arena` of a worker's buffers, which last as long as the team."""
         return self._arenas.setdefault(worker, Arena())

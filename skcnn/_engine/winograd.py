@@ -15,6 +15,7 @@ import numpy as np
 
 from skcnn._engine.blocks import MOVE_FLOPS, TILE_RUN, spaced
 from skcnn._engine.convolution import ConvPlan
+from skcnn._engine.memory import Scratch
 from skcnn._engine.products import multiply
 
 TILE = 4  # outputs of a tile on each axis
@@ -156,12 +157,12 @@ def buffer_shapes(plan, n_images):
     n_places, n_outputs = READ**2, TILE**2
     return {
         "filters": (n_places, filters, channels),
-        "dfilters": (n_places, filters, channels),
-        "dproduct": (n_places, filters, channels),
-        "gathered": (n_places, spaced(channels * run)),
-        "inputs": (n_places, spaced(channels * run)),
-        "products": (n_places, spaced(filters * run)),
-        "outputs": (n_outputs, spaced(filters * run)),
+        "dfilters": Scratch((n_places, filters, channels)),
+        "dproduct": Scratch((n_places, filters, channels)),
+        "gathered": Scratch((n_places, spaced(channels * run))),
+        "inputs": Scratch((n_places, spaced(channels * run))),
+        "products": Scratch((n_places, spaced(filters * run))),
+        "outputs": Scratch((n_outputs, spaced(filters * run))),
     }
 
 
@@ -177,7 +178,9 @@ class _Planes:
         self.input_runs = self.inputs.reshape(-1, channels, run)
         self.product_runs = self.products.reshape(-1, filters, run)
         self.output_runs = self.outputs.reshape(TILE, TILE, filters, run).swapaxes(0, 1)
-        self.gathered_tiles = tiles.tiles(self.gathered.reshape(READ, READ, channels, run))
+        gathered_runs = self.gathered.reshape(READ, READ, channels, run)
+        gathered_runs[..., tiles.used :] = 0  # and stays so, as `_gather` writes no further
+        self.gathered_tiles = tiles.tiles(gathered_runs)
 
 
 def forward(plan, x, coef, work, sink):

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from skcnn._engine.memory import Buffers, Scratch
+
 POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
 
@@ -154,8 +156,8 @@ class Shard:
 class Work(dict):
     """The buffers of one layer for one number of images, each allocated when it is first used.
 
-    Buffers start as zeros. The layer may also keep other things here between its forward and its
-    backward pass, its input for example.
+    Buffers start as zeros, but for `Scratch`, which other layers write to as well. The layer may also
+    keep other things here between its forward and its backward pass, its input for example.
 
     Attributes
     ----------
@@ -166,8 +168,8 @@ class Work(dict):
     learning : bool
         Whether a `backward` will follow `forward`.
     shard : Shard
-    arena : Arena, default=None
-        Where the buffers lie; None: in ordinary arrays.
+    buffers : Buffers, default=None
+        Where they lie, with those of other layers; None: by themselves.
     """
 
     def __init__(
@@ -179,15 +181,17 @@ class Work(dict):
         needs_dx=True,
         learning=True,
         shard=None,
-        arena=None,
+        buffers=None,
     ):
         self.shard = shard
-        self._zeros = np.zeros if arena is None else arena.zeros
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx
         self.learning = learning
         self._shapes = layer.buffer_shapes(input_shape, n_images)
+        self._buffers = Buffers() if buffers is None else buffers
+        self._buffers.reserve(self._shapes.values(), self.dtype)
+        self._scratch_end = 0
 
     def once(self, name, function):
         """Return ``function(input_shape)``, called only the first time and kept under `name`."""
@@ -197,9 +201,12 @@ class Work(dict):
 
     def __missing__(self, name):
         shape = self._shapes[name]
-        dtype = bool if isinstance(shape, Mask) else self.dtype
-        self[name] = self._zeros(shape, dtype)
-        return self[name]
+        if isinstance(shape, Scratch):
+            array, self._scratch_end = self._buffers.scratch(self._scratch_end, shape, self.dtype)
+        else:
+            array = self._buffers.zeros(shape, bool if isinstance(shape, Mask) else self.dtype)
+        self[name] = array
+        return array
 
 
 def spread(activation, fan_in, fan_out):

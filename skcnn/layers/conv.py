@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from skcnn._engine import convolution, depthwise, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
+from skcnn._engine.memory import Scratch
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
 
@@ -223,8 +224,9 @@ def kernel_shapes(plan, n_images):
     if winograd.pays(plan):
         return winograd.buffer_shapes(plan, n_images)
     if depthwise.applies(plan):
-        return {"scratch": depthwise.scratch_shape(plan, n_images)}
-    return plan.buffer_shapes(n_images) | {"pieces": convolution.gradient_shape(plan, n_images)}
+        return {"scratch": Scratch(depthwise.scratch_shape(plan, n_images))}
+    pieces = Scratch(convolution.gradient_shape(plan, n_images))
+    return plan.buffer_shapes(n_images) | {"pieces": pieces}
 
 
 def check_pair(name, value, least):

@@ -3,6 +3,7 @@
 from skcnn._engine import convolution, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
+from skcnn._engine.memory import Scratch
 from skcnn.layers.base import Layer, Mask
 from skcnn.layers.conv import kernel_shapes
 from skcnn.layers.pool import MaxPool
@@ -62,8 +63,8 @@ class ConvPool(Layer):
             tiles = winograd.tiling(plan, n_images)
             row = (filters, tiles.run)
             return shapes | {
-                "z": (2, 2, *row),
-                "pairs": (4, 2, *row),
+                "z": Scratch((2, 2, *row)),
+                "pairs": Scratch((4, 2, *row)),
                 "column_mask": Mask((tiles.n_blocks, 4, 2, *row)),
                 "row_mask": Mask((tiles.n_blocks, 2, 2, *row)),
             }
@@ -71,7 +72,7 @@ class ConvPool(Layer):
         row = (filters, columns * n_images)
         border = plan.rows.size - 1
         return shapes | {
-            "pairs": (n_block, *row),
+            "pairs": Scratch((n_block, *row)),
             "column_mask": Mask((2 * rows, *row)),
             "row_mask": Mask((rows, *row)),
             "dz": (plan.rows.n_out + 2 * border, filters, plan.columns.n_out, n_images),

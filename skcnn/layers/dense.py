@@ -4,6 +4,7 @@ import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.blocks import FEW_UNITS
+from skcnn._engine.memory import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
@@ -49,7 +50,7 @@ class Dense(Layer):
         return {
             "flat": (channels, rows, columns, n_images),
             "y": (1, self.units, 1, n_images),
-            "parts": deep_shape(rows * columns * channels, self.units, n_images),
+            "parts": Scratch(deep_shape(rows * columns * channels, self.units, n_images)),
             "dflat": (channels, rows, columns, n_images),
             "dx": (rows, channels, columns, n_images),
         }

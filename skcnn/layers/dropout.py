@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skcnn._engine.memory import Scratch
 from skcnn.layers.base import Layer, Mask
 
 
@@ -32,7 +33,7 @@ class Dropout(Layer):
     def buffer_shapes(self, input_shape, n_images):
         rows, columns, channels = input_shape
         shape = (rows, channels, columns, n_images)
-        return {"random": shape, "kept": Mask(shape), "y": shape}
+        return {"random": Scratch(shape), "kept": Mask(shape), "y": shape}
 
     def forward(self, x, weights, work):
         if not (work.learning and self.rate):

@@ -5,6 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
+from skcnn._engine.memory import Scratch
 from skcnn.layers.base import Layer
 
 
@@ -49,7 +50,7 @@ class BatchNorm(Layer):
     def buffer_shapes(self, input_shape, n_images):
         rows, columns, channels = input_shape
         shape = (rows, channels, columns, n_images)
-        return {"y": shape, "centred": shape, "scratch": shape}
+        return {"y": shape, "centred": shape, "scratch": Scratch(shape)}
 
     def initial_weights(self, input_shape, random_state):
         ones, zeros = np.ones(input_shape[2]), np.zeros(input_shape[2])

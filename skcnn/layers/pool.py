@@ -5,6 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import pooling
 from skcnn._engine.geometry import pair, plan_axes
+from skcnn._engine.memory import Scratch
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer
 from skcnn.layers.conv import check_pair
 
@@ -80,9 +81,9 @@ class MaxPool(_Pool):
         return {
             "t": (rows, channels, out_columns, n_images),
             "y": (out_rows, channels, out_columns, n_images),
-            "dt": (rows, channels, out_columns, n_images),
-            "left_rows": (out_rows, channels, out_columns, n_images),
-            "left_columns": (rows, channels, out_columns, n_images),
+            "dt": Scratch((rows, channels, out_columns, n_images)),
+            "left_rows": Scratch((out_rows, channels, out_columns, n_images)),
+            "left_columns": Scratch((rows, channels, out_columns, n_images)),
             "dx": (rows, channels, columns, n_images),
         }
 
@@ -128,7 +129,7 @@ class AvgPool(_Pool):
         rows, columns, channels = input_shape
         out_rows, out_columns, _ = self.output_shape(input_shape)
         return {
-            "sums": (out_rows, channels, columns, n_images),
+            "sums": Scratch((out_rows, channels, columns, n_images)),
             "y": (out_rows, channels, out_columns, n_images),
             "dx": (rows, channels, columns, n_images),
         }
