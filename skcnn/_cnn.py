@@ -205,8 +205,9 @@ class BaseCNN(CallbackSupportMixin, FittedMixin, LayerParamsMixin, BaseEstimator
             image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
             start = self._start(image_shape, targets, weights.dtype)
         else:
-            start = {name: copy.deepcopy(getattr(self, name)) for name in ("_network", "_progress")}
-            start |= {name: getattr(self, name) for name in ("_center", "_scale", "image_shape_")}
+            kept = ("_network", "_center", "_scale", "image_shape_")
+            start = {name: getattr(self, name) for name in kept}
+            start["_progress"] = self._progress.resumed()
             self._check_same_network(start["_network"])
         splits = self.early_stopping and not in_pieces
         rows, held_out = self._hold_out(flat, y, targets, weights, start, validation, splits)

@@ -33,6 +33,15 @@ class Progress:
     best_score: float = -np.inf
     best_weights: np.ndarray | None = None
 
+    def resumed(self):
+        """Return what a later fit goes on from, so that this one stays as it is.
+
+        Epochs work on copies, so only what is set before the first of them is copied here.
+        """
+        resumed = copy.copy(self)
+        resumed.schedule = copy.deepcopy(self.schedule)
+        return resumed
+
 
 @dataclass
 class Limits:

@@ -17,8 +17,9 @@ class Adam:
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_steps = 0
-        self.mean = np.zeros_like(weights)
-        self.square = np.zeros_like(weights)
+        # decaying sums: the running means over 1 - beta
+        self.total = np.zeros_like(weights)
+        self.squares = np.zeros_like(weights)
 
     def step(self, weights, grads, learning_rate):
         """Update `weights` in place; `grads` is overwritten."""
@@ -34,20 +35,21 @@ class Adam:
 
     def _descend(self, weights, grads, rate, epsilon):
         """Take the step."""
+        # the factors of both means, put off until the step, take two passes less
+        spread = np.sqrt(1 - self.beta_2)
+        rate, epsilon = float(rate * (1 - self.beta_1) / spread), float(epsilon / spread)
         for block in even_slices(len(weights), VECTOR_BLOCK):
-            grad, mean, square = grads[block], self.mean[block], self.square[block]
-            mean *= self.beta_1
-            scratch = grad * (1 - self.beta_1)
-            mean += scratch
-            square *= self.beta_2
+            grad, total, squares = grads[block], self.total[block], self.squares[block]
+            total *= self.beta_1
+            total += grad
+            squares *= self.beta_2
             grad *= grad
-            grad *= 1 - self.beta_2
-            square += grad
-            np.sqrt(square, out=grad)
+            squares += grad
+            np.sqrt(squares, out=grad)
             grad += epsilon
-            np.divide(mean, grad, out=scratch)
-            scratch *= rate
-            weights[block] -= scratch
+            np.divide(total, grad, out=grad)
+            grad *= rate
+            weights[block] -= grad
 
 
 class AdamW(Adam):

@@ -72,7 +72,9 @@ def _array(memory, start, shape, dtype):
     if isinstance(memory, mmap.mmap):
         first_page = start // mmap.PAGESIZE * mmap.PAGESIZE
         with suppress(OSError):  # systems before Linux 5.14 do not know it, and do without
-            memory.madvise(_POPULATE_READ, first_page, start - first_page + _line_bytes(shape, dtype))
+            memory.madvise(
+                _POPULATE_READ, first_page, start - first_page + _line_bytes(shape, dtype)
+            )
     return np.frombuffer(memory, dtype, int(np.prod(shape)), start).reshape(shape)
 
 
