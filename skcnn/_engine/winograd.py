@@ -155,43 +155,52 @@ def buffer_shapes(plan, n_images):
     """Return the shapes of the buffers that `forward` and `backward` need."""
     channels, filters, run = plan.channels, plan.filters, tiling(plan, n_images).run
     n_places, n_outputs = READ**2, TILE**2
+    inputs, products = n_places * spaced(channels * run), n_places * spaced(filters * run)
     return {
         "filters": (n_places, filters, channels),
         "dfilters": Scratch((n_places, filters, channels)),
         "dproduct": Scratch((n_places, filters, channels)),
-        "gathered": Scratch((n_places, spaced(channels * run))),
-        "inputs": Scratch((n_places, spaced(channels * run))),
-        "products": Scratch((n_places, spaced(filters * run))),
-        "outputs": Scratch((n_outputs, spaced(filters * run))),
+        "gathered": Scratch((max(inputs, products),)),  # in forward, the products too
+        "inputs": Scratch((max(inputs, n_outputs * spaced(filters * run)),)),  # and the outputs
+        "products": Scratch((products,)),  # in backward, where they last longer
     }
 
 
 class _Planes:
-    """Buffers of a pass, each as flat planes, as matrices and as tiles."""
+    """Buffers of a pass, each as flat planes, as matrices and as tiles.
 
-    def __init__(self, tiles, work):
+    Of what follows upon each other every second lies in the same place, so that it stays in cache.
+    """
+
+    def __init__(self, tiles, work, products):
         channels, filters, run = tiles.plan.channels, tiles.plan.filters, tiles.run
-        self.gathered = work["gathered"][:, : channels * run]
-        self.inputs = work["inputs"][:, : channels * run]
-        self.products = work["products"][:, : filters * run]
-        self.outputs = work["outputs"][:, : filters * run]
+        self.gathered = _planes(work["gathered"], READ**2, channels * run)
+        self.inputs = _planes(work["inputs"], READ**2, channels * run)
+        self.products = _planes(work[products], READ**2, filters * run)
+        self.outputs = _planes(work["inputs"], TILE**2, filters * run)
         self.input_runs = self.inputs.reshape(-1, channels, run)
         self.product_runs = self.products.reshape(-1, filters, run)
         self.output_runs = self.outputs.reshape(TILE, TILE, filters, run).swapaxes(0, 1)
         gathered_runs = self.gathered.reshape(READ, READ, channels, run)
-        gathered_runs[..., tiles.used :] = 0  # and stays so, as `_gather` writes no further
         self.gathered_tiles = tiles.tiles(gathered_runs)
+        self.rests = gathered_runs[..., tiles.used :]
+
+
+def _planes(memory, n_planes, size):
+    """Return planes of a size in a flat array, not too close to each other."""
+    whole = memory[: n_planes * spaced(size)].reshape(n_planes, spaced(size))
+    return whole[:, :size]
 
 
 def forward(plan, x, coef, work, sink):
     """Convolve `x` and hand the result to `sink`, block by block."""
     tiles = tiling(plan, x.shape[3])
-    planes = _Planes(tiles, work)
+    planes = _Planes(tiles, work, "gathered")
     of_filters, of_inputs, of_products = _transforms(x.dtype)
     taps = coef.transpose(3, 1, 0, 2).reshape(9, -1)
     np.matmul(of_filters, taps, out=work["filters"].reshape(READ**2, -1))
     for block in range(tiles.n_blocks):
-        _gather(tiles, x, block, planes.gathered_tiles)
+        _gather(tiles, x, block, planes)
         _transform_inputs(of_inputs, planes)
         multiply(work["filters"], planes.input_runs, planes.product_runs)
         multiply(of_products, planes.products, planes.outputs)
@@ -205,14 +214,14 @@ def backward(plan, x, coef, source, work, dcoef, dx):
     beyond the map. `work` is that of the last `forward`, whose transformed filters are used again.
     """
     tiles = tiling(plan, x.shape[3])
-    planes = _Planes(tiles, work)
+    planes = _Planes(tiles, work, "products")
     of_filters, of_inputs, of_products = _transforms(x.dtype)
     total = work["dfilters"]
     total.fill(0)
     for block in range(tiles.n_blocks):
         source.tiles(tiles, block, planes.output_runs)
         multiply(of_products.T, planes.outputs, planes.products)
-        _gather(tiles, x, block, planes.gathered_tiles)
+        _gather(tiles, x, block, planes)
         _transform_inputs(of_inputs, planes)
         inputs = planes.input_runs.transpose(0, 2, 1)
         np.matmul(planes.product_runs, inputs, out=work["dproduct"])
@@ -246,10 +255,11 @@ def _column_slabs(axis):
     return slabs
 
 
-def _gather(tiles, x, block, gathered):
-    """Write to `gathered` the inputs of a block of tiles, zeros where they reach beyond the map."""
+def _gather(tiles, x, block, planes):
+    """Gather the inputs of a block of tiles, zeros where they reach beyond the map."""
+    planes.rests[...] = 0
     for row, number in tiles.block_rows(block):
-        own = gathered[:, :, :, row]
+        own = planes.gathered_tiles[:, :, :, row]
         first = number * TILE - tiles.plan.rows.before
         start, stop = max(first, 0), max(min(first + READ, len(x)), 0)
         if stop <= start:
