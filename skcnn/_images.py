@@ -124,9 +124,12 @@ def _is_in_order(flat, finite):
 
 
 def _may_not_be_finite(flat):
-    """Whether the sum is not finite: some value is not, or the sum overflows."""
+    """Whether the sum of an image is not finite: some value is not, or the sum overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return not np.isfinite(flat.sum())
+        # a product with ones reads memory half as fast again as a sum
+        is_fast = flat.dtype.itemsize in (4, 8)
+        sums = flat @ np.ones(flat.shape[1], flat.dtype) if is_fast else flat.sum()
+        return not np.isfinite(sums).all()
 
 
 def check_features(estimator, X, flat, *, reset):

@@ -28,6 +28,7 @@ TABLE = [
     *[(Dense(4, activation=a), (3, 5, 2), (1, 1, 4)) for a in ACTIVATIONS],
     *[(Activation(a), (3, 4, 2), (3, 4, 2)) for a in (*ACTIVATIONS, "silu", "gelu")],
     (Dense(4), (1, 1, 3), (1, 1, 4)),
+    (Dense(2), (3, 5, 2), (1, 1, 2)),  # fewer units than images
     (Dense(1), (1, 6, 2), (1, 1, 1)),
     (Dense(3), (6, 1, 1), (1, 1, 3)),
     (Conv(1), (1, 1, 1), (1, 1, 1)),

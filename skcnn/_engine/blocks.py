@@ -50,9 +50,11 @@ SHARD_SIZE = 2 * 1024 * 1024
 SHARD_IMAGES = (16, 64)
 WORTHWHILE_SIZE = 64 * 1024
 
-# Numbers in the largest map of a shard to predict, of small maps: nothing need be kept for a gradient,
-# and 28x28x8 pooled went 13% faster by 157 images than by 60.
-PREDICT_SIZE = 256 * 1024
+# Numbers in the largest map of a shard to predict, of small maps, and images at most: nothing need be
+# kept for a gradient. 28x28x8 pooled went 13% faster by 157 images than by 60, no faster by 313, LeNet-5
+# 5% faster by 110 (Zen 5, 2026-11).
+PREDICT_SIZE = 512 * 1024
+PREDICT_IMAGES = 168
 
 # Places of maps that are turned into features at once: 1,568 of 157 images took 0.6 of the time of all at
 # once, from 128 to 512 the same (Zen 5, 2026-11).
@@ -81,10 +83,10 @@ FORK_FLOPS = 1e9
 THREAD_FLOPS = 1e10
 
 # The single operations of a prediction are longer than those of a training step: for it forks pay from
-# so many times FORK_FLOPS on, threads from THREAD_FLOPS divided by the other. Of 1,280 images of 32x32x3
-# threads predicted 1.6 times as many as one worker and forks 1.5 times, of 5,120 threads 1.7 and forks
-# 1.9 times (Zen 5, 2026-11).
-LONGER = (20, 6)
+# so many times FORK_FLOPS on, threads from THREAD_FLOPS divided by the other. Of 2,560 images of mnistnet
+# forks predicted 1.5 times as many as one worker and threads 1.2 times, of 12,800 of the small net, 2 G
+# operations, 1.0 and 1.2 times (Zen 5, 2026-11).
+LONGER = (5, 6)
 
 # As FORK_FLOPS for each byte of results that forks must share: to touch it first takes 0.7 ns (Zen 5,
 # 2026-11), a tenth of which an ordinary array takes once its memory is in use.
@@ -145,7 +147,7 @@ def images_to_predict(map_size):
     Rows of a power of two bytes fall on the same lines of the cache: with 60 images instead of 64 a
     network on 32x32 maps predicted 4% faster, its first layer 40% (Zen 4, 2026-11).
     """
-    n_images = max(images_per_shard(map_size), PREDICT_SIZE // map_size)
+    n_images = max(images_per_shard(map_size), min(PREDICT_SIZE // map_size, PREDICT_IMAGES))
     return n_images - n_images // 16
 
 

@@ -192,6 +192,16 @@ def _planes(memory, n_planes, size):
     return whole[:, :size]
 
 
+def spare(work, shapes):
+    """Return arrays in the place of the gathered inputs, which sinks and sources may write to."""
+    memory, arrays = work["gathered"], []
+    for shape in shapes:
+        size = int(np.prod(shape))
+        arrays.append(memory[:size].reshape(shape))
+        memory = memory[size:]
+    return arrays
+
+
 def forward(plan, x, coef, work, sink):
     """Convolve `x` and hand the result to `sink`, block by block."""
     tiles = tiling(plan, x.shape[3])

@@ -63,8 +63,6 @@ class ConvPool(Layer):
             tiles = winograd.tiling(plan, n_images)
             row = (filters, tiles.run)
             return shapes | {
-                "z": Scratch((2, 2, *row)),
-                "pairs": Scratch((4, 2, *row)),
                 "column_mask": Mask((tiles.n_blocks, 4, 2, *row)),
                 "row_mask": Mask((tiles.n_blocks, 2, 2, *row)),
             }
@@ -84,12 +82,20 @@ class ConvPool(Layer):
     def public_coef(self, coef):
         return self.conv.public_coef(coef)
 
+    def _scratch(self, plan, n_images, work):
+        """Return what a sink and a source work in: outputs, and the larger of each pair."""
+        if not winograd.pays(plan):
+            return work["z"], work["pairs"]
+        row = plan.filters, winograd.tiling(plan, n_images).run
+        return winograd.spare(work, ((2, 2, *row), (4, 2, *row)))
+
     def forward(self, x, weights, work):
         plan = work.once("plan", self.plan)
         work["x"], y = x, work["y"]
         masks = (work["column_mask"], work["row_mask"]) if work.learning else None
         activate = ACTIVATIONS[self.conv.activation].forward
-        sink = epilogue.PoolSink(y, weights["intercept"], activate, work["z"], work["pairs"], masks)
+        scratch = self._scratch(plan, x.shape[3], work)
+        sink = epilogue.PoolSink(y, weights["intercept"], activate, *scratch, masks)
         if winograd.pays(plan):
             winograd.forward(plan, x, weights["coef"], work, sink)
         else:
@@ -104,8 +110,7 @@ class ConvPool(Layer):
             work["y"],
             ACTIVATIONS[self.conv.activation],
             grads["intercept"],
-            work["z"],
-            work["pairs"],
+            *self._scratch(plan, dy.shape[3], work),
             (work["column_mask"], work["row_mask"]),
         )
         x, dx = work["x"], work["dx"] if work.needs_dx else None

@@ -49,9 +49,11 @@ class Dense(Layer):
         rows, columns, channels = input_shape
         return {
             "flat": (channels, rows, columns, n_images),
+            "coef": (rows, channels, columns, self.units),
             "y": (1, self.units, 1, n_images),
             "parts": Scratch(deep_shape(rows * columns * channels, self.units, n_images)),
-            "dflat": (channels, rows, columns, n_images),
+            "dcoef": Scratch((rows, channels, columns, self.units)),
+            "dflat": Scratch((channels, rows, columns, n_images)),
             "dx": (rows, channels, columns, n_images),
         }
 
@@ -63,14 +65,26 @@ class Dense(Layer):
         coef = random_state.normal(0, spread(self.activation, n_in, self.units), (n_in, self.units))
         return {"coef": coef, "intercept": np.zeros(self.units)}
 
-    def forward(self, x, weights, work):
+    def _matrices(self, x, coef, work):
+        """Return the map and the coefficients as matrices in the same order.
+
+        The smaller of the two is copied to the order of the other.
+        """
         n_images = x.shape[3]
-        if len(x) > 1:
+        if len(x) > 1 and n_images < self.units:
             np.copyto(work["flat"], x.transpose(1, 0, 2, 3))
             x = work["flat"]
-        work["x"] = x.reshape(-1, n_images)
-        y = work["y"].reshape(self.units, n_images)
-        multiply_deep(weights["coef"], work["x"], work["parts"], y)
+        elif len(x) > 1:
+            rows, channels, columns, _ = x.shape
+            by_filter = coef.reshape(channels, rows, columns, self.units)
+            np.copyto(work["coef"], by_filter.transpose(1, 0, 2, 3))
+            coef = work["coef"]
+        return x.reshape(-1, n_images), coef.reshape(-1, self.units)
+
+    def forward(self, x, weights, work):
+        work["matrices"] = x, coef = self._matrices(x, weights["coef"], work)
+        y = work["y"].reshape(self.units, -1)
+        multiply_deep(coef, x, work["parts"], y)
         y += weights["intercept"][:, None]
         ACTIVATIONS[self.activation].forward(y, y)
         return work["y"]
@@ -78,16 +92,22 @@ class Dense(Layer):
     def backward(self, dy, weights, grads, work):
         ACTIVATIONS[self.activation].backward(dy, work["y"], dy)
         dz = dy.reshape(self.units, -1)
-        if self.units < FEW_UNITS:
-            multiply_high(work["x"], np.ascontiguousarray(dz.T), grads["coef"])
-        else:
-            np.matmul(work["x"], dz.T, out=grads["coef"])
         np.sum(dz, axis=1, out=grads["intercept"])
+        x, coef = work["matrices"]
+        in_map_order = "coef" in work
+        dcoef = work["dcoef"].reshape(coef.shape) if in_map_order else grads["coef"]
+        if self.units < FEW_UNITS:
+            multiply_high(x, np.ascontiguousarray(dz.T), dcoef)
+        else:
+            np.matmul(x, dz.T, out=dcoef)
+        if in_map_order:
+            by_filter = work["dcoef"].transpose(1, 0, 2, 3)
+            np.copyto(grads["coef"].reshape(by_filter.shape), by_filter)
         if not work.needs_dx:
             return None
-        dflat = work["dflat"]
-        multiply_high(weights["coef"], dz, dflat.reshape(work["x"].shape))
-        if dflat.shape[1] == 1:
-            return dflat.transpose(1, 0, 2, 3)
-        np.copyto(work["dx"], dflat.transpose(1, 0, 2, 3))
+        if in_map_order or len(work["dx"]) == 1:
+            multiply_high(coef, dz, work["dx"].reshape(x.shape))
+        else:
+            multiply_high(coef, dz, work["dflat"].reshape(x.shape))
+            np.copyto(work["dx"], work["dflat"].transpose(1, 0, 2, 3))
         return work["dx"]
