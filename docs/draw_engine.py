@@ -252,8 +252,8 @@ def draw_winograd():
     shapes = winograd.buffer_shapes(plan, 1)
     work = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     winograd.forward(plan, x, coef, work, plain_sink(y))
-    planes = {name: work[name][:, 0].reshape(6, 6).T + 0.0 for name in ("inputs", "products")}
     filters = work["filters"].reshape(6, 6).T
+    inputs = winograd._INPUT @ np.pad(IMAGE, 1) @ winograd._INPUT.T + 0.0
 
     figure, axes = canvas(11.4, 7.0)
     size = 4.1
@@ -266,7 +266,7 @@ def draw_winograd():
 
     grid(axes, 3, 6, padded, size, fill=fill, edge=BLUE)
     text(axes, second, 3.2, "36 numbers of the tile", ha="left", weight="bold", color=BLUE)
-    grid(axes, second, 6, planes["inputs"], size, fill=TINTS[BLUE], edge=BLUE, fontsize=8.5)
+    grid(axes, second, 6, inputs, size, fill=TINTS[BLUE], edge=BLUE, fontsize=8.5)
     arrow(axes, (4 + tile, 6 + tile / 2), (second - 1, 6 + tile / 2))
     text(
         axes,
@@ -302,7 +302,7 @@ def draw_winograd():
 
     third = 86
     text(axes, third, 3.2, "Their 36 products", ha="left", weight="bold", color=GREEN)
-    products = planes["products"].round(2) + 0.0
+    products = (inputs * filters).round(2) + 0.0
     grid(axes, third, 6, products, size, fill=TINTS[GREEN], edge=GREEN, fontsize=7.5, form="{:.3g}")
     join = (third - 9.5, 6 + tile / 2)
     axes.plot([second + tile + 1, join[0]], [join[1]] * 2, color=INK, lw=1.4)
