@@ -52,7 +52,8 @@ def test_tiles_against_scipy(rows, columns, channels, filters, padding, seed):
     assert_allclose(np.vdot(grads["coef"], weights["coef"]), product, atol=1e-7)
 
 
-@pytest.mark.parametrize("n_images", [2, 140])  # with these every row of tiles is a block
+# by 128 most rows of tiles are a block, and zeros follow their runs
+@pytest.mark.parametrize("n_images", [2, 128])
 @pytest.mark.parametrize("padding", ["same", "valid", 1, 2, (2, 0)])
 @pytest.mark.parametrize("side", range(2, 10))
 def test_narrow_maps_in_used_buffers(side, padding, n_images):
