@@ -57,9 +57,9 @@ class Trainer:
         network = task.network
         self.weights = team.lasting(weights.shape, weights.dtype)
         self.weights[...] = weights
-        self.order = team.lasting(len(task.rows), np.intp)
+        self.order = team.lasting((len(task.rows),), np.intp)
         # start and stop, equal while the images held out are predicted, and number of the step
-        self._batch = team.lasting(3, np.intp)
+        self._batch = team.lasting((3,), np.intp)
         self._draws = any(isinstance(step, Dropout) for step in network.steps)
         n_shards = len(self._shards(task.batch_size))
         self._grads = team.lasting((n_shards, network.n_weights), weights.dtype)

@@ -36,15 +36,15 @@ def test_arrays_are_zeros_and_apart(dtype):
 @on_linux
 def test_the_next_arena_finds_zeros_in_kept_memory():
     first = Arena()
-    old = Buffers(first).zeros(OWN_BYTES, np.float32)
+    old = Buffers(first).zeros((OWN_BYTES,), np.float32)
     old[...] = 7
     place = old.ctypes.data
     del old
     first.close()
-    new = Buffers(Arena()).zeros(OWN_BYTES, np.float32)
+    new = Buffers(Arena()).zeros((OWN_BYTES,), np.float32)
     assert new.ctypes.data == place
     assert not new.any()
-    other = Buffers(Arena()).zeros(OWN_BYTES, np.float32)
+    other = Buffers(Arena()).zeros((OWN_BYTES,), np.float32)
     assert not np.shares_memory(new, other)
 
 

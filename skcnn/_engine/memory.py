@@ -6,6 +6,7 @@ So regions are given back to this module, not to the system, and forks of this p
 same regions as those before them.
 """
 
+import math
 import mmap
 import os
 import sys
@@ -64,7 +65,7 @@ def _line_bytes(shape, dtype):
 
     One line more than it needs: neighbours then begin on different lines of the cache's ways.
     """
-    return (int(np.prod(shape)) * np.dtype(dtype).itemsize // LINE_BYTES + 2) * LINE_BYTES
+    return (math.prod(shape) * np.dtype(dtype).itemsize // LINE_BYTES + 2) * LINE_BYTES
 
 
 def _array(memory, start, shape, dtype):
@@ -75,7 +76,7 @@ def _array(memory, start, shape, dtype):
             memory.madvise(
                 _POPULATE_READ, first_page, start - first_page + _line_bytes(shape, dtype)
             )
-    return np.frombuffer(memory, dtype, int(np.prod(shape)), start).reshape(shape)
+    return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
 
 
 class Arena:
