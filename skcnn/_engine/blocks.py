@@ -100,11 +100,11 @@ SPIN_SECONDS = 500e-6
 MOST_TICKETS = 256
 
 # Bytes of a worker's buffers at most; nothing is taken until it is touched. What is kept of them for the
-# next fit or prediction, and of how many workers. Arrays under OWN_BYTES are ordinary ones: a single
-# image needs no more.
+# next fit or prediction, and of how many: four workers' and what they share. Arrays under OWN_BYTES are
+# ordinary ones: a single image needs no more.
 REGION_BYTES = 1024 * 1024 * 1024
 KEPT_BYTES = 64 * 1024 * 1024
-KEPT_REGIONS = 4
+KEPT_REGIONS = 5
 OWN_BYTES = 128 * 1024
 
 # Bytes of images converted to float at once while statistics are taken.
