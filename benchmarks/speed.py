@@ -302,7 +302,7 @@ def bare_loop(repeats, n_images=12800):
 
     def loop():
         with Team(1) as team:
-            trainer = Trainer(task, clf._progress.weights, team)
+            trainer = Trainer(task, clf._progress.weights, clf._progress.optimizer, team)
             trainer.order[...] = np.arange(n_images)
             for batch in even_slices(n_images, BATCH):
                 train_step(task, clf._progress, trainer, batch)

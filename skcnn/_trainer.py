@@ -1,14 +1,17 @@
-"""Gradients of batches and outputs of images held out, shared out among workers."""
+"""Steps of training and outputs of images held out, shared out among workers."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from skcnn._augment import epoch_key
-from skcnn._engine.blocks import shard_slices
+from skcnn._engine.blocks import SHARED_UPDATE, VECTOR_BLOCK, even_slices, shard_slices
 from skcnn._images import AugmentedImages
 from skcnn._running import Runner, predicted_parts
 from skcnn.layers import Dropout
+from skcnn.optimizers import clip_norm
+
+_SHARD, _UPDATE, _PREDICT = range(3)  # what workers are asked for
 
 
 @dataclass
@@ -45,25 +48,39 @@ class Task:
 
 
 class Trainer:
-    """Computes gradients of batches, shard by shard, and outputs for the images held out.
+    """Takes steps of training, and computes outputs for the images held out.
 
-    Each shard writes gradients of its own, which are then added in the order of the shards: sums
-    come out the same for any number of workers. `weights` is what they all see.
+    Each shard of a batch writes gradients of its own, which are then added in the order of the
+    shards: sums come out the same for any number of workers. `weights` and the arrays of
+    `optimizer` are what they all see.
+
+    Parameters
+    ----------
+    task : Task
+    weights : ndarray of shape (n_weights,)
+    optimizer : Optimizer or None
+        Where training goes on from, like the weights; both are copied.
+    team : Team
     """
 
-    def __init__(self, task, weights, team):
+    def __init__(self, task, weights, optimizer, team):
         self.task = task
         self.team = team
         network = task.network
-        self.weights = team.lasting(weights.shape, weights.dtype)
-        self.weights[...] = weights
+        self.weights = self._shared(weights)
+        self.optimizer = optimizer and optimizer.copied(self._shared)
         self.order = team.lasting((len(task.rows),), np.intp)
-        # start and stop, equal while the images held out are predicted, and number of the step
-        self._batch = team.lasting((3,), np.intp)
+        # what is asked for, start and stop in the order, number of the step
+        self._request = team.lasting((4,), np.intp)
+        # of an update: the batch's sum of sample weights, then the optimizer's numbers
+        n_numbers = optimizer.n_numbers if optimizer else 0
+        self._numbers = team.lasting((1 + n_numbers,), np.float64)
         self._draws = any(isinstance(step, Dropout) for step in network.steps)
         n_shards = len(self._shards(task.batch_size))
         self._grads = team.lasting((n_shards, network.n_weights), weights.dtype)
         self._views = [network.views(vector) for vector in self._grads]
+        n_parts = team.n_workers if network.n_learned > SHARED_UPDATE else 1
+        self._updated_parts = even_slices(network.n_learned, -(-network.n_learned // n_parts))
         self._runner = Runner(network, self.weights, True, team)
         if task.score is not None:
             self._parts = predicted_parts(network, len(task.held_out_rows))
@@ -73,15 +90,23 @@ class Trainer:
             self._predictor = Runner(network, self.weights, False, team)
         team.set_work(self._work)
 
+    def _shared(self, array):
+        """Return a copy that all workers see."""
+        shared = self.team.lasting(array.shape, array.dtype)
+        shared[...] = array
+        return shared
+
     def _shards(self, n_images):
         return shard_slices(n_images, self.task.network.map_size)
 
     def _work(self, number, worker):
         """Do one item of what is asked of all workers."""
-        start, stop, step = (int(n) for n in self._batch)
-        if start == stop:
-            return self._predict_part(number, worker)
-        return self._run_shard(number, worker, start, stop, step)
+        request, start, stop, step = self._request.tolist()
+        if request == _SHARD:
+            return self._run_shard(number, worker, start, stop, step)
+        if request == _UPDATE:
+            return self._update_part(number, len(self._shards(stop - start)))
+        return self._predict_part(number, worker)
 
     def _run_shard(self, number, worker, start, stop, step):
         """Write the gradients of one shard of the batch, and return its sum of losses."""
@@ -99,24 +124,89 @@ class Trainer:
         task.network.backward(y, self._runner.weights, self._views[number], works)
         return loss
 
+    def _update_part(self, number, n_shards):
+        """Update one part of the weights by the gradients of all shards."""
+        total_weight, *numbers = self._numbers.tolist()
+        part = self._updated_parts[number]
+        for block in even_slices(part.stop - part.start, VECTOR_BLOCK):
+            block = slice(part.start + block.start, part.start + block.stop)
+            grads = self._mean_gradient(block, n_shards, total_weight)
+            self.optimizer.update(block, self.weights[block], grads, *numbers)
+
+    def _mean_gradient(self, block, n_shards, total_weight):
+        """Return the gradient of the mean loss, penalty included, for a slice of the weights."""
+        grads = self._sum_gradients(block, n_shards)
+        n_coefs = max(self.task.network.n_coefs - block.start, 0)
+        if self.task.alpha:
+            grads[:n_coefs] += self.task.alpha * self.weights[block][:n_coefs]
+        grads /= total_weight
+        return grads
+
+    def _sum_gradients(self, block, n_shards):
+        """Return the sum of the gradients of all shards, which takes the place of the first."""
+        total = self._grads[0, block]
+        for grads in self._grads[1:n_shards, block]:
+            total += grads
+        return total
+
     def _predict_part(self, number, worker):
         """Write the outputs for a part of the images held out."""
         part = self._parts[number]
         y, _ = self._predictor.output(self.task.held_out, self.task.held_out_rows[part], worker)
         self._outputs[part] = y.reshape(-1, y.shape[3]).T
 
-    def gradient(self, batch, step):
-        """Return ``(sum of losses, gradient of the sum)`` for the slice `batch` of the order."""
-        self._batch[...] = batch.start, batch.stop, step
+    def gradient(self, batch, total_weight):
+        """Return ``(sum of losses, gradient of the sum)`` for the slice `batch` of the order.
+
+        `total_weight` is the sum of its sample weights.
+        """
+        loss, n_shards = self._run_shards(batch, 1, total_weight)
+        return loss, self._sum_gradients(slice(0, self.task.network.n_learned), n_shards)
+
+    def step(self, batch, number, rate, total_weight):
+        """Update the weights by the slice `batch` of the order; return the loss, penalty included.
+
+        The loss is a sum over images; `number` is the step's.
+        """
+        loss, n_shards = self._run_shards(batch, number, total_weight)
+        if self.task.alpha:
+            coefs = self.weights[: self.task.network.n_coefs]
+            loss += 0.5 * self.task.alpha * float(np.dot(coefs, coefs))
+        if self.task.clip_norm is None:
+            self._numbers[...] = total_weight, *self.optimizer.begin_step(rate)
+            self._request[0] = _UPDATE
+            self.team.run(len(self._updated_parts))
+        else:
+            learned = slice(0, self.task.network.n_learned)
+            grads = self._mean_gradient(learned, n_shards, total_weight)
+            clip_norm(grads, self.task.clip_norm)
+            self.optimizer.step(self.weights[learned], grads, rate)
+        return loss
+
+    def _run_shards(self, batch, step, total_weight):
+        """Have the gradients of all shards computed, and return the sum of losses and their number."""
+        self._request[...] = _SHARD, batch.start, batch.stop, step
         n_shards = len(self._shards(batch.stop - batch.start))
         losses = self.team.run(n_shards)
-        total = self._grads[0]
-        for vector in self._grads[1:n_shards]:
-            total += vector
-        return sum(losses), total
+        self._follow_statistics(n_shards, total_weight)
+        return sum(losses), n_shards
+
+    def _follow_statistics(self, n_shards, total_weight):
+        """Move the running statistics towards the batch's, which stand behind the gradients."""
+        network = self.task.network
+        if network.n_learned == network.n_weights:
+            return
+        statistics = self._sum_gradients(slice(network.n_learned, network.n_weights), n_shards)
+        statistics /= total_weight
+        for step, own, found in zip(
+            network.steps, self._runner.weights, self._views[0], strict=True
+        ):
+            for name in own.keys() & {"mean", "variance"}:
+                found[name] -= own[name]
+                own[name] += step.momentum * found[name]
 
     def score(self):
         """Return ``(score, loss)`` of the images held out."""
-        self._batch[...] = 0
+        self._request[0] = _PREDICT
         self.team.run(len(self._parts))
         return self.task.score(self._outputs.copy())

@@ -11,7 +11,6 @@ from sklearn.exceptions import ConvergenceWarning
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.team import Team
 from skcnn._trainer import Trainer
-from skcnn.optimizers import clip_norm
 
 
 @dataclass
@@ -85,10 +84,9 @@ class Epochs:
             return
         progress = self.progress
         self._before = copy.copy(vars(progress))
-        # Training goes on with the copies: a fork shares the memory of the originals, and to write
-        # there would cost more than the copy. Weights are replaced, never written to.
-        replaced = {id(array): array for array in (progress.weights, progress.best_weights)}
-        vars(progress).update(copy.deepcopy(self._before, replaced))
+        # the trainer's copies of these change, and take their place at the end of the epoch
+        replaced = progress.weights, progress.best_weights, progress.optimizer
+        vars(progress).update(copy.deepcopy(self._before, {id(x): x for x in replaced}))
         self.observer.begin_epoch()
 
     def forget(self):
@@ -127,6 +125,8 @@ class Epochs:
             progress.validation_scores.append(score)
             progress.validation_losses.append(validation_loss)
         progress.weights = self.trainer.weights.copy()
+        if progress.optimizer is not None:
+            progress.optimizer = self.trainer.optimizer.copied()
         return score
 
 
@@ -136,7 +136,7 @@ def train(task, progress, n_jobs, limits, report, observer):
         progress.best_score, progress.best_weights = -np.inf, None
     flops = 3 * task.network.flops * len(task.rows) * limits.max_iter
     with Team(n_jobs, flops) as team, report:
-        trainer = Trainer(task, progress.weights, team)
+        trainer = Trainer(task, progress.weights, progress.optimizer, team)
         epochs = Epochs(task, progress, trainer, limits, report, observer)
         run = descend if progress.optimizer is not None else minimise
         try:
@@ -213,12 +213,9 @@ def full_gradient(task, trainer):
         weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
         if weight == 0:
             continue
-        batch_loss, grads = trainer.gradient(batch, 1)
+        batch_loss, grads = trainer.gradient(batch, weight)
         loss += batch_loss
-        total += grads[: network.n_learned]
-        if network.n_learned < len(grads):
-            grads /= weight
-            follow_statistics(network, trainer.weights, grads)
+        total += grads
     return loss / total_weight, total / total_weight
 
 
@@ -260,26 +257,4 @@ def train_step(task, progress, trainer, batch):
     total_weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
     if total_weight == 0:
         return 0.0
-    loss, grads = trainer.gradient(batch, progress.n_steps)
-    coefs = trainer.weights[: task.network.n_coefs]
-    if task.alpha:
-        loss += 0.5 * task.alpha * float(np.dot(coefs, coefs))
-        grads[: len(coefs)] += task.alpha * coefs
-    grads /= total_weight
-    if task.network.n_learned < len(grads):
-        follow_statistics(task.network, trainer.weights, grads)
-    if task.clip_norm is not None:
-        clip_norm(grads, task.clip_norm)
-    progress.optimizer.step(trainer.weights, grads, rate)
-    return loss
-
-
-def follow_statistics(network, weights, grads):
-    """Move the running statistics towards the batch's, which stand in their place in `grads`."""
-    for step, own, found in zip(
-        network.steps, network.views(weights), network.views(grads), strict=True
-    ):
-        for name in own.keys() & {"mean", "variance"}:
-            found[name] -= own[name]
-            own[name] += step.momentum * found[name]
-            found[name][...] = 0
+    return trainer.step(batch, progress.n_steps, rate, total_weight)

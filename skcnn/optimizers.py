@@ -1,16 +1,55 @@
 """Optimizers: in-place updates of one flat vector of weights.
 
 They run through the vector in blocks, so that their arrays stay in cache and nothing of the
-vector's size is allocated in a step.
+vector's size is allocated in a step. Each block is updated on its own, by whichever worker.
 """
+
+import copy
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from skcnn._engine.blocks import VECTOR_BLOCK, even_slices
 
 
-class Adam:
+class Optimizer(ABC):
+    """A way down a gradient; its arrays have an element for each weight.
+
+    Attributes
+    ----------
+    n_numbers : int
+        How many numbers `begin_step` returns.
+    """
+
+    n_numbers = 1
+
+    def step(self, weights, grads, learning_rate):
+        """Update `weights` in place; `grads` is overwritten."""
+        numbers = self.begin_step(learning_rate)
+        for block in even_slices(len(weights), VECTOR_BLOCK):
+            self.update(block, weights[block], grads[block], *numbers)
+
+    @abstractmethod
+    def begin_step(self, learning_rate):
+        """Count a step, and return the numbers that `update` needs for it, a tuple of floats."""
+
+    @abstractmethod
+    def update(self, block, weights, grads, *numbers):
+        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+
+    def copied(self, copy_array=np.copy):
+        """Return an optimizer that goes on from here, with arrays of its own."""
+        copied = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                setattr(copied, name, copy_array(value))
+        return copied
+
+
+class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), with MLPClassifier's parameters and update."""
+
+    n_numbers = 2
 
     def __init__(self, weights, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         self.beta_1 = beta_1
@@ -21,35 +60,35 @@ class Adam:
         self.total = np.zeros_like(weights)
         self.squares = np.zeros_like(weights)
 
-    def step(self, weights, grads, learning_rate):
-        """Update `weights` in place; `grads` is overwritten."""
-        rate, _ = self._count_step(learning_rate)
-        self._descend(weights, grads, rate, self.epsilon)
+    def begin_step(self, learning_rate):
+        """Count a step, and return its corrected rate, and what is added to the root of squares."""
+        rate, _ = self._corrections(learning_rate)
+        return self._for_sums(rate, self.epsilon)
 
-    def _count_step(self, learning_rate):
-        """Return the rate corrected for the step, and the correction of the root of squares."""
+    def _corrections(self, learning_rate):
+        """Count a step; return the rate corrected for it, and the correction of the root of squares."""
         self.n_steps += 1
         root = np.sqrt(1 - self.beta_2**self.n_steps)
-        correction = root / (1 - self.beta_1**self.n_steps)
-        return float(learning_rate * correction), float(root)
+        return learning_rate * root / (1 - self.beta_1**self.n_steps), root
 
-    def _descend(self, weights, grads, rate, epsilon):
-        """Take the step."""
-        # the factors of both means, put off until the step, take two passes less
+    def _for_sums(self, rate, epsilon):
+        """Return rate and epsilon with the factors between means and sums, which takes two passes less."""
         spread = np.sqrt(1 - self.beta_2)
-        rate, epsilon = float(rate * (1 - self.beta_1) / spread), float(epsilon / spread)
-        for block in even_slices(len(weights), VECTOR_BLOCK):
-            grad, total, squares = grads[block], self.total[block], self.squares[block]
-            total *= self.beta_1
-            total += grad
-            squares *= self.beta_2
-            grad *= grad
-            squares += grad
-            np.sqrt(squares, out=grad)
-            grad += epsilon
-            np.divide(total, grad, out=grad)
-            grad *= rate
-            weights[block] -= grad
+        return float(rate * (1 - self.beta_1) / spread), float(epsilon / spread)
+
+    def update(self, block, weights, grads, rate, epsilon):
+        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        total, squares = self.total[block], self.squares[block]
+        total *= self.beta_1
+        total += grads
+        squares *= self.beta_2
+        grads *= grads
+        squares += grads
+        np.sqrt(squares, out=grads)
+        grads += epsilon
+        np.divide(total, grads, out=grads)
+        grads *= rate
+        weights -= grads
 
 
 class AdamW(Adam):
@@ -70,19 +109,26 @@ class AdamW(Adam):
         As for `Adam`, but `epsilon` is added to the corrected root, as the paper of Adam has it.
     """
 
+    n_numbers = 3
+
     def __init__(self, weights, n_coefs, weight_decay=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         super().__init__(weights, beta_1, beta_2, epsilon)
         self.n_coefs = n_coefs
         self.weight_decay = weight_decay
 
-    def step(self, weights, grads, learning_rate):
-        """Update `weights` in place; `grads` is overwritten."""
-        weights[: self.n_coefs] *= float(1 - learning_rate * self.weight_decay)
-        rate, root = self._count_step(learning_rate)
-        self._descend(weights, grads, rate, self.epsilon * root)
+    def begin_step(self, learning_rate):
+        """As `Adam`, and what is left of the coefficients."""
+        rate, root = self._corrections(learning_rate)
+        left = float(1 - learning_rate * self.weight_decay)
+        return *self._for_sums(rate, self.epsilon * root), left
+
+    def update(self, block, weights, grads, rate, epsilon, left):
+        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        weights[: max(self.n_coefs - block.start, 0)] *= left
+        super().update(block, weights, grads, rate, epsilon)
 
 
-class RMSprop:
+class RMSprop(Optimizer):
     """Steps over the running root mean square of gradients (Tieleman and Hinton, 2012).
 
     Parameters and update are those of torch.optim.RMSprop, where `rho` is called ``alpha``.
@@ -109,25 +155,27 @@ class RMSprop:
         self.square = np.zeros_like(weights)
         self.velocity = np.zeros_like(weights)
 
-    def step(self, weights, grads, learning_rate):
-        """Update `weights` in place; `grads` is overwritten."""
-        rate = float(learning_rate)
-        for block in even_slices(len(weights), VECTOR_BLOCK):
-            grad, square, velocity = grads[block], self.square[block], self.velocity[block]
-            square *= self.rho
-            scratch = grad * grad
-            scratch *= 1 - self.rho
-            square += scratch
-            np.sqrt(square, out=scratch)
-            scratch += self.epsilon
-            grad /= scratch
-            velocity *= self.momentum
-            velocity += grad
-            np.multiply(velocity, rate, out=scratch)
-            weights[block] -= scratch
+    def begin_step(self, learning_rate):
+        """Return the rate."""
+        return (float(learning_rate),)
+
+    def update(self, block, weights, grads, rate):
+        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        square, velocity = self.square[block], self.velocity[block]
+        square *= self.rho
+        scratch = grads * grads
+        scratch *= 1 - self.rho
+        square += scratch
+        np.sqrt(square, out=scratch)
+        scratch += self.epsilon
+        grads /= scratch
+        velocity *= self.momentum
+        velocity += grads
+        np.multiply(velocity, rate, out=scratch)
+        weights -= scratch
 
 
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum, plain or Nesterov's, as MLPClassifier has it."""
 
     def __init__(self, weights, momentum=0.9, nesterov=True):
@@ -135,18 +183,21 @@ class SGD:
         self.nesterov = nesterov
         self.velocity = np.zeros_like(weights)
 
-    def step(self, weights, grads, learning_rate):
-        """Update `weights` in place; `grads` is overwritten."""
-        for block in even_slices(len(weights), VECTOR_BLOCK):
-            grad, velocity = grads[block], self.velocity[block]
-            grad *= learning_rate
-            velocity *= self.momentum
-            velocity -= grad
-            if self.nesterov:
-                weights[block] += self.momentum * velocity
-                weights[block] -= grad
-            else:
-                weights[block] += velocity
+    def begin_step(self, learning_rate):
+        """Return the rate."""
+        return (float(learning_rate),)
+
+    def update(self, block, weights, grads, rate):
+        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        velocity = self.velocity[block]
+        grads *= rate
+        velocity *= self.momentum
+        velocity -= grads
+        if self.nesterov:
+            weights += self.momentum * velocity
+            weights -= grads
+        else:
+            weights += velocity
 
 
 def clip_norm(grads, limit):

@@ -7,11 +7,12 @@ from threading import Event
 import joblib
 import numpy as np
 import pytest
+from sklearn.base import clone
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn import CNNClassifier, ConvFeatureExtractor, _trainer, optimizers
 from skcnn._engine import blocks, team
-from skcnn.layers import AvgPool, Conv, Dense, GlobalMaxPool, Layer, MaxPool
+from skcnn.layers import AvgPool, BatchNorm, Conv, Dense, GlobalMaxPool, Layer, MaxPool
 
 STACKS = {
     "small": (Conv(4), MaxPool(), Dense(8)),
@@ -60,6 +61,44 @@ def test_same_bits_for_any_n_jobs(layers, solver, dtype):
             np.testing.assert_array_equal(a, b)
         assert first.loss_curve_ == other.loss_curve_
         np.testing.assert_array_equal(first.predict_proba(X), other.predict_proba(X))
+
+
+UPDATES = {
+    "adam": {"alpha": 0.1},
+    "adamw": {"solver": "adamw", "weight_decay": 0.2},
+    "rmsprop": {"solver": "rmsprop"},
+    "nesterov": {"solver": "sgd", "alpha": 0.1},
+    "clipped": {"clip_norm": 0.1},
+}
+
+
+@pytest.mark.parametrize("params", UPDATES.values(), ids=UPDATES.keys())
+def test_same_bits_if_workers_share_the_update(params, monkeypatch):
+    X, y = data()
+    layers = (Conv(5), BatchNorm(), MaxPool(), Dense(7))
+    clf = CNNClassifier(layers, batch_size=100, max_iter=3, random_state=0, **params)
+    alone = clone(clf).fit(X, y)
+    monkeypatch.setattr(_trainer, "SHARED_UPDATE", 0)
+    monkeypatch.setattr(optimizers, "VECTOR_BLOCK", 50)
+    monkeypatch.setattr(_trainer, "VECTOR_BLOCK", 100)
+    for n_jobs in (1, 2, 3):
+        shared = clone(clf).set_params(n_jobs=n_jobs).fit(X, y)
+        np.testing.assert_array_equal(shared._progress.weights, alone._progress.weights)
+        assert shared.loss_curve_ == alone.loss_curve_
+
+
+def test_what_an_optimizer_knows_outlasts_the_team(monkeypatch):
+    """The arrays that workers share lie in memory that the next fit uses."""
+    monkeypatch.setattr(_trainer, "SHARED_UPDATE", 0)
+    X, y = data()
+    first, twin = (
+        CNNClassifier(STACKS["small"], max_iter=1, random_state=0, n_jobs=2).fit(X, y)
+        for _ in range(2)
+    )
+    twin.partial_fit(X, y)
+    CNNClassifier(STACKS["small"], max_iter=2, random_state=1, n_jobs=2).fit(-X, y)
+    first.partial_fit(X, y)
+    np.testing.assert_array_equal(first._progress.weights, twin._progress.weights)
 
 
 @pytest.mark.parametrize("n_jobs", [2, 4, -1])

@@ -191,13 +191,13 @@ def test_clipped_steps():
 @pytest.fixture
 def rates(monkeypatch):
     """Return the list of the learning rates of all steps of SGD."""
-    rates, step = [], SGD.step
+    rates, begin_step = [], SGD.begin_step
 
-    def spy(self, weights, grads, learning_rate):
+    def spy(self, learning_rate):
         rates.append(learning_rate)
-        step(self, weights, grads, learning_rate)
+        return begin_step(self, learning_rate)
 
-    monkeypatch.setattr(SGD, "step", spy)
+    monkeypatch.setattr(SGD, "begin_step", spy)
     return rates
 
 

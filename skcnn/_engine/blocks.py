@@ -71,6 +71,9 @@ CODE_BLOCK = 128 * 1024
 # weights 64 K at once took 0.19 ms, 32 K 0.23, 8 K 0.31 (Zen 5, 2026-11).
 VECTOR_BLOCK = 64 * 1024
 
+# Weights from which on all workers update a part of them each; for fewer it takes longer to tell them.
+SHARED_UPDATE = 128 * 1024
+
 # Elements of NumPy's buffer for elementwise operations. From its default of 8192 it copies runs of
 # less than that to make them longer; with 1024 adding an intercept to maps ran twice as fast
 # (NumPy 2.4), and conversions no slower.
