@@ -11,7 +11,7 @@ from skcnn._running import Runner, predicted_parts
 from skcnn.layers import Dropout
 from skcnn.optimizers import clip_norm
 
-_SHARD, _UPDATE, _PREDICT = range(3)  # what workers are asked for
+_SHARD, _PREDICT = range(2)  # what workers are asked for
 
 
 @dataclass
@@ -77,10 +77,10 @@ class Trainer:
         self._numbers = team.lasting((1 + n_numbers,), np.float64)
         self._draws = any(isinstance(step, Dropout) for step in network.steps)
         n_shards = len(self._shards(task.batch_size))
+        self._losses = team.lasting((n_shards,), np.float64)
         self._grads = team.lasting((n_shards, network.n_weights), weights.dtype)
         self._views = [network.views(vector) for vector in self._grads]
-        n_parts = team.n_workers if network.n_learned > SHARED_UPDATE else 1
-        self._updated_parts = even_slices(network.n_learned, -(-network.n_learned // n_parts))
+        self._shares_update = task.clip_norm is None and network.n_learned > SHARED_UPDATE
         self._runner = Runner(network, self.weights, True, team)
         if task.score is not None:
             self._parts = predicted_parts(network, len(task.held_out_rows))
@@ -88,7 +88,7 @@ class Trainer:
                 (len(task.held_out_rows), network.output_shape[2]), weights.dtype
             )
             self._predictor = Runner(network, self.weights, False, team)
-        team.set_work(self._work)
+        team.set_work(self._work, self._update_part)
 
     def _shared(self, array):
         """Return a copy that all workers see."""
@@ -103,13 +103,12 @@ class Trainer:
         """Do one item of what is asked of all workers."""
         request, start, stop, step = self._request.tolist()
         if request == _SHARD:
-            return self._run_shard(number, worker, start, stop, step)
-        if request == _UPDATE:
-            return self._update_part(number, len(self._shards(stop - start)))
-        return self._predict_part(number, worker)
+            self._run_shard(number, worker, start, stop, step)
+        else:
+            self._predict_part(number, worker)
 
     def _run_shard(self, number, worker, start, stop, step):
-        """Write the gradients of one shard of the batch, and return its sum of losses."""
+        """Write the gradients and the sum of losses of one shard of the batch."""
         task = self.task
         shard = self._shards(stop - start)[number]
         index = self.order[start:stop][shard]
@@ -120,16 +119,17 @@ class Trainer:
             images = AugmentedImages(images, task.augment, epoch_key(task.seed, step))
         y, works = self._runner.output(images, index, worker, weights, seed)
         logits = y.reshape(-1, len(index))
-        loss = task.loss.gradient(logits, task.targets[index], weights)
+        self._losses[number] = task.loss.gradient(logits, task.targets[index], weights)
         task.network.backward(y, self._runner.weights, self._views[number], works)
-        return loss
 
-    def _update_part(self, number, n_shards):
+    def _update_part(self, part, n_parts):
         """Update one part of the weights by the gradients of all shards."""
+        _, start, stop, _ = self._request.tolist()
         total_weight, *numbers = self._numbers.tolist()
-        part = self._updated_parts[number]
-        for block in even_slices(part.stop - part.start, VECTOR_BLOCK):
-            block = slice(part.start + block.start, part.start + block.stop)
+        n_shards, n_learned = len(self._shards(stop - start)), self.task.network.n_learned
+        first, last = (n_learned * edge // n_parts for edge in (part, part + 1))
+        for block in even_slices(last - first, VECTOR_BLOCK):
+            block = slice(first + block.start, first + block.stop)
             grads = self._mean_gradient(block, n_shards, total_weight)
             self.optimizer.update(block, self.weights[block], grads, *numbers)
 
@@ -168,28 +168,36 @@ class Trainer:
 
         The loss is a sum over images; `number` is the step's.
         """
-        loss, n_shards = self._run_shards(batch, number, total_weight)
-        if self.task.alpha:
-            coefs = self.weights[: self.task.network.n_coefs]
-            loss += 0.5 * self.task.alpha * float(np.dot(coefs, coefs))
-        if self.task.clip_norm is None:
+        penalty, limit = self._penalty(), self.task.clip_norm
+        if limit is None:
             self._numbers[...] = total_weight, *self.optimizer.begin_step(rate)
-            self._request[0] = _UPDATE
-            self.team.run(len(self._updated_parts))
-        else:
+        loss, n_shards = self._run_shards(batch, number, total_weight, self._shares_update)
+        if limit is not None:
             learned = slice(0, self.task.network.n_learned)
             grads = self._mean_gradient(learned, n_shards, total_weight)
-            clip_norm(grads, self.task.clip_norm)
+            clip_norm(grads, limit)
             self.optimizer.step(self.weights[learned], grads, rate)
-        return loss
+        elif not self._shares_update:
+            self._update_part(0, 1)
+        return loss + penalty
 
-    def _run_shards(self, batch, step, total_weight):
-        """Have the gradients of all shards computed, and return the sum of losses and their number."""
+    def _penalty(self):
+        """Return the penalty, in the scale of the sum of losses."""
+        if not self.task.alpha:
+            return 0.0
+        coefs = self.weights[: self.task.network.n_coefs]
+        return 0.5 * self.task.alpha * float(np.dot(coefs, coefs))
+
+    def _run_shards(self, batch, step, total_weight, updates=False):
+        """Have the gradients of all shards computed; return the sum of losses and their number.
+
+        If it `updates`, the workers update the weights as well.
+        """
         self._request[...] = _SHARD, batch.start, batch.stop, step
         n_shards = len(self._shards(batch.stop - batch.start))
-        losses = self.team.run(n_shards)
+        self.team.run(n_shards, updates)
         self._follow_statistics(n_shards, total_weight)
-        return sum(losses), n_shards
+        return sum(self._losses[:n_shards].tolist()), n_shards
 
     def _follow_statistics(self, n_shards, total_weight):
         """Move the running statistics towards the batch's, which stand behind the gradients."""

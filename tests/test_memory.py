@@ -106,7 +106,7 @@ def interrupted(*args):
 def test_a_busy_fork_is_gone_before_its_memory_is_used_again(monkeypatch):
     """After an interrupt a fork may be in the middle of its work."""
     parent = os.getpid()
-    monkeypatch.setattr(forks, "_read_answer", interrupted)
+    monkeypatch.setattr(forks, "_read_error", interrupted)
     with Team(2) as team:
         seen = team.empty(1, np.intp)
 
@@ -116,7 +116,6 @@ def test_a_busy_fork_is_gone_before_its_memory_is_used_again(monkeypatch):
                 time.sleep(60)
             while not seen[0]:
                 time.sleep(0.001)
-            return item
 
         team.set_work(work)
         with pytest.raises(KeyboardInterrupt):

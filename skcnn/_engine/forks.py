@@ -10,14 +10,15 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 
 from skcnn._engine.blocks import MOST_TICKETS, SPIN_SECONDS
 
-_ORDER = struct.Struct("qqq")  # number of the order, of items, of workers
+_ORDER = struct.Struct("qqq?")  # number of the order, of items, of workers; whether these meet
 _TICKET = struct.Struct("qq")  # number of the order, number of the ticket
-_SIZE = struct.Struct("q")  # bytes of a pickled answer
+_SIZE = struct.Struct("q")  # bytes of a pickled error, which follow; 0: all went well
 _DIED = "A worker process ended unexpectedly; was there too little memory?"
 
 
@@ -39,7 +40,8 @@ class Forks:
     Parameters
     ----------
     work : callable
-        ``work(worker, items)`` returns what can be pickled.
+        ``work(worker, items, meet)`` leaves results in shared arrays. ``meet()`` waits until all workers
+        have called it, and returns their number, or 0 if one has failed; None: they do not meet.
     workers : iterable of int
         The numbers of the forks; worker 0 is this process.
     """
@@ -47,6 +49,9 @@ class Forks:
     def __init__(self, work, workers):
         self._work = work
         self._n_orders = 0
+        self._parent = os.getpid()
+        # of each worker, twice the number of the order that it last met the others in; 1 more: failed
+        self._met = memoryview(shared_empty((1 + len(workers),), np.int64))
         self._busy = False  # whether answers are owed
         self._tickets, self._new_tickets = os.pipe()
         os.set_blocking(self._tickets, False)
@@ -79,12 +84,48 @@ class Forks:
     def _serve(self, worker, orders, answers):
         """Carry out orders until there are no more."""
         while order := _read_soon(orders, _ORDER.size):
+            error = b""
             try:
-                answer = self._work(worker, self._items(worker, *_ORDER.unpack(order)))
-            except Exception as error:  # handed over, and raised there
-                answer = error
-            data = _dump(answer)
-            _write(answers, _SIZE.pack(len(data)) + data)
+                self._carry_out(worker, *_ORDER.unpack(order))
+            except Exception as e:  # handed over, and raised there
+                error = _dump(e)
+            _write(answers, _SIZE.pack(len(error)) + error)
+
+    def _carry_out(self, worker, order, n_items, n_workers, meets):
+        """Do a worker's share of an order."""
+        meet = partial(self._meet, worker, order, n_workers) if meets else None
+        try:
+            self._work(worker, self._items(worker, order, n_items, n_workers), meet)
+        except BaseException:
+            self._met[worker] = 2 * order + 1
+            raise
+
+    def _meet(self, worker, order, n_workers):
+        """Wait until all workers have come as far as this; return their number, or 0 if one failed."""
+        self._met[worker] = here = 2 * order
+        deadline = time.perf_counter() + SPIN_SECONDS
+        while True:
+            met = self._met[:n_workers].tolist()
+            if max(met) > here:
+                return 0
+            if min(met) == here:
+                return n_workers
+            if time.perf_counter() > deadline:
+                time.sleep(SPIN_SECONDS)
+                self._check_lives(worker, order, n_workers)
+
+    def _check_lives(self, worker, order, n_workers):
+        """See to it that nobody waits for the dead."""
+        if worker:
+            if os.getppid() != self._parent:
+                os._exit(1)
+            return
+        for other, (_, _, answers) in enumerate(self._forks[: n_workers - 1], 1):
+            poller = select.poll()
+            poller.register(answers, select.POLLIN)
+            # who has failed has said so before it answered
+            if poller.poll(0) and self._met[other] < 2 * order:
+                raise RuntimeError(_DIED)
 
     def _items(self, worker, order, n_items, n_workers):
         """Yield the items of a worker."""
@@ -98,14 +139,15 @@ class Forks:
             if of == order:  # not left over from one that failed
                 yield from range(n_workers + ticket, n_items, n_tickets)
 
-    def run(self, n_items, n_workers):
-        """Return the united answers of `n_workers` workers, this process among them."""
+    def run(self, n_items, n_workers, meets=False):
+        """Share `n_items` among `n_workers` workers, this process among them."""
         self._busy = True
         self._n_orders += 1
-        order = self._n_orders, n_items, n_workers
+        order = self._n_orders, n_items, n_workers, meets
         n_tickets = min(n_items - n_workers, MOST_TICKETS)
-        tickets = (_TICKET.pack(self._n_orders, ticket) for ticket in range(n_tickets))
-        os.write(self._new_tickets, b"".join(tickets))
+        if n_tickets > 0:
+            tickets = (_TICKET.pack(self._n_orders, ticket) for ticket in range(n_tickets))
+            os.write(self._new_tickets, b"".join(tickets))
         active = self._forks[: n_workers - 1]
         for _, orders, _ in active:
             try:
@@ -113,15 +155,12 @@ class Forks:
             except BrokenPipeError:
                 raise RuntimeError(_DIED) from None
         try:
-            results = self._work(0, self._items(0, *order))
+            self._carry_out(0, *order)
         finally:
-            others = [_read_answer(answers) for _, _, answers in active]
+            errors = [_read_error(answers) for _, _, answers in active]
             self._busy = False
-        for other in others:
-            if isinstance(other, Exception):
-                raise other
-            results |= other
-        return results
+        for error in filter(None, errors):
+            raise error
 
     def close(self):
         """Let the forks end, which takes them some milliseconds, without waiting for it.
@@ -149,11 +188,11 @@ def _wait_for(processes):
             os.waitpid(process, 0)
 
 
-def _dump(answer):
+def _dump(error):
     try:
-        return pickle.dumps(answer)
-    except Exception:  # an exception of the user's own may hold anything
-        return pickle.dumps(RuntimeError(repr(answer)))
+        return pickle.dumps(error)
+    except Exception:  # one of the user's own may hold anything
+        return pickle.dumps(RuntimeError(repr(error)))
 
 
 def _write(pipe, data):
@@ -181,5 +220,7 @@ def _read(pipe, size):
     return data
 
 
-def _read_answer(answers):
-    return pickle.loads(_read(answers, _SIZE.unpack(_read(answers, _SIZE.size))[0]))
+def _read_error(answers):
+    """Return the error that a worker has run into, or None."""
+    (size,) = _SIZE.unpack(_read(answers, _SIZE.size))
+    return pickle.loads(_read(answers, size)) if size else None

@@ -145,29 +145,48 @@ class Team:
         """Return the `Arena` of a worker's buffers, which last as long as the team."""
         return self._arenas.setdefault(worker, Arena())
 
-    def set_work(self, function):
-        """Set the function ``function(item, worker) -> float`` that `run` calls, once and for all."""
+    def set_work(self, function, finish=None):
+        """Set what `run` calls, once and for all.
+
+        Parameters
+        ----------
+        function : callable
+            ``function(item, worker)`` leaves its result in an array that all workers see.
+        finish : callable, default=None
+            ``finish(part, n_parts)`` does one of so many parts of what remains to be done then.
+        """
         self._function = function
+        self._finish = finish
         if self._may_fork:
             for worker in range(1, self.n_workers):
                 self.arena(worker).open()
             self._forks = Forks(self._share, range(1, self.n_workers))
 
-    def _share(self, worker, items):
-        """Return ``{item: result}`` of a worker's items."""
+    def _share(self, worker, items, meet=None):
+        """Do a worker's items, and finish its part if it is to meet the others."""
         with small_ufunc_buffer():
-            return {i: self._function(i, worker) for i in items}
+            for item in items:
+                self._function(item, worker)
+            n_parts = meet() if meet else 0
+            if n_parts:
+                self._finish(worker, n_parts)
 
-    def run(self, n_items):
-        """Return ``[function(item, worker) for item in range(n_items)]``."""
+    def run(self, n_items, finishes=False):
+        """Call ``function(item, worker)`` for each of so many items.
+
+        If it `finishes`, `finish` is called once all are done: by each fork for a part, or once.
+        """
         n_workers = min(self.n_workers, n_items)
-        if n_workers == 1:
-            results = self._share(0, range(n_items))
-        elif self._forks is not None:
-            results = self._forks.run(n_items, n_workers)
+        if n_workers > 1 and self._forks is not None:
+            self._forks.run(n_items, n_workers, finishes)
+            return
+        if n_workers > 1:
+            self._run_threads(n_items, n_workers)
         else:
-            results = self._run_threads(n_items, n_workers)
-        return [results[i] for i in range(n_items)]
+            self._share(0, range(n_items))
+        if finishes:
+            with small_ufunc_buffer():
+                self._finish(0, 1)
 
     def _run_threads(self, n_items, n_workers):
         if self._pool is None:
@@ -178,11 +197,8 @@ class Team:
             for worker in range(1, n_workers)
         ]
         try:
-            results = self._share(0, chain((0,), others))
+            self._share(0, chain((0,), others))
         finally:
             errors = [helper.exception() for helper in helpers]
         for error in filter(None, errors):
             raise error
-        for helper in helpers:
-            results |= helper.result()
-        return results
