@@ -1,6 +1,7 @@
 """Speed of training and predicting, beside torch, skorch, ONNX Runtime and MLPClassifier.
 
-One command, one process; the contestants run in turn, again and again, and medians are compared:
+One command, one process; the contestants run in turn, again and again. A ratio is the median of the
+ratios of all turns: what slows the machine down for a while slows down both.
 
     python benchmarks/speed.py                                    # the kernels OpenBLAS chooses
     OPENBLAS_CORETYPE=Haswell python benchmarks/speed.py          # older kernels
@@ -37,7 +38,7 @@ PAUSE = 0.1  # seconds in which the threads of the contestant before fall asleep
 
 
 def in_turn(contestants, repeats):
-    """Run each contestant once to warm up, then all in turn; return the median seconds of each."""
+    """Run each contestant once to warm up, then all in turn; return the seconds of each, an array."""
     for run in contestants.values():
         run()
     seconds = {name: [] for name in contestants}
@@ -47,7 +48,12 @@ def in_turn(contestants, repeats):
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def ratio(seconds, other_seconds):
+    """Return how many times as fast the first were, the median of all turns."""
+    return float(np.median(other_seconds / seconds))
 
 
 def classifier(layers, n_jobs=1, **params):
@@ -140,7 +146,7 @@ def skorch_like(module):
 
 
 def training(name, n_threads, repeats):
-    """Return the medians of an epoch, as images a second."""
+    """Return images and seconds of an epoch, see `race`."""
     import torch
 
     image_shape, layers, n_images, _ = NETS[name]
@@ -156,11 +162,11 @@ def training(name, n_threads, repeats):
     contestants["skorch"] = lambda: net.partial_fit(images, y)
     mlp, flat = mlp_like(clf, X[0].size), X.reshape(len(X), -1)
     contestants["MLP"] = lambda: mlp.partial_fit(flat, y, classes=range(10))
-    return rates(contestants, n_images, n_threads, repeats)
+    return n_images, race(contestants, n_threads, repeats)
 
 
 def predicting(name, n_threads, repeats):
-    """Return the medians of predicting, as images a second."""
+    """Return images and seconds of predicting, see `race`."""
     import torch
 
     image_shape, layers, _, n_images = NETS[name]
@@ -184,21 +190,32 @@ def predicting(name, n_threads, repeats):
     mlp, flat = mlp_like(clf, X[0].size), X.reshape(len(X), -1)
     mlp.fit(flat[:BATCH], y[:BATCH])
     contestants["MLP"] = lambda: mlp.predict(flat)
-    return rates(contestants, n_images, n_threads, repeats)
+    return n_images, race(contestants, n_threads, repeats)
 
 
-def rates(contestants, n_images, n_threads, repeats):
-    """Return images a second by contestant, of torch and ONNX Runtime the better variant."""
+def race(contestants, n_threads, repeats):
+    """Return the seconds of all turns by contestant, of torch and ONNX Runtime the better variant."""
     import torch
 
     torch.set_num_threads(n_threads)
     with threadpool_limits(n_threads, user_api="blas"):
         seconds = in_turn(contestants, repeats)
     best = {}
-    for name, value in seconds.items():
-        family = name.split()[0]
-        best[family] = max(best.get(family, 0), n_images / value)
+    for name in sorted(seconds, key=lambda name: np.median(seconds[name])):
+        best.setdefault(name.split()[0], seconds[name])
     return best
+
+
+def two_workers(name, repeats):
+    """Return how many times as fast as one worker two train, in turn."""
+    image_shape, layers, n_images, _ = NETS[name]
+    X, y = random_data(image_shape, n_images)
+    one, two = (
+        classifier(layers, n).partial_fit(X[:BATCH], y[:BATCH], classes=range(10)) for n in (1, 2)
+    )
+    runs = {"one": lambda: one.partial_fit(X, y), "two": lambda: two.partial_fit(X, y)}
+    seconds = in_turn(runs, repeats)
+    return ratio(seconds["two"], seconds["one"])
 
 
 def onnx_session(module, image_shape, n_threads):
@@ -251,7 +268,7 @@ def sgemm_rate():
     a = np.random.default_rng(0).random((1024, 1024), dtype=np.float32)
     out = np.empty_like(a)
     with threadpool_limits(1, user_api="blas"):
-        seconds = in_turn({"sgemm": lambda: np.matmul(a, a, out=out)}, 15)["sgemm"]
+        seconds = np.median(in_turn({"sgemm": lambda: np.matmul(a, a, out=out)}, 15)["sgemm"])
     return 2 * 1024**3 / seconds / 1e9
 
 
@@ -273,7 +290,7 @@ def convolution_share(side, channels, filters, repeats, n_images=60):
         runs = {"forward": lambda: layer.forward(x, weights, work), "both": both}
         seconds = in_turn(runs, 3 * repeats)
     flops = 2 * 9 * channels * filters * side**2 * n_images / 1e9
-    return flops / seconds["forward"], 3 * flops / seconds["both"]
+    return flops / np.median(seconds["forward"]), 3 * flops / np.median(seconds["both"])
 
 
 def multiply_adds(name):
@@ -308,11 +325,11 @@ def bare_loop(repeats, n_images=12800):
                 train_step(task, clf._progress, trainer, batch)
 
     seconds = in_turn({"fit": lambda: clf.fit(X, y), "loop": loop}, repeats)
-    return seconds["fit"] / seconds["loop"] - 1
+    return ratio(seconds["loop"], seconds["fit"]) - 1
 
 
 def digits_beside_mlp(repeats):
-    """Return seconds of 20 epochs on digits: our small network, MLPClassifier(100)."""
+    """Return seconds of 20 epochs on digits, by our small network and MLPClassifier(100)."""
     X, y = load_digits(return_X_y=True)
     ours = CNNClassifier((Conv(8), MaxPool()), max_iter=20, n_iter_no_change=20)
     mlp = MLPClassifier(100, max_iter=20, n_iter_no_change=20)
@@ -343,13 +360,13 @@ def table(title, rows, peers):
         + " |"
     )
     print("|---|" + "---|" * (2 + 2 * len(peers)))
-    for name, n_threads, rate in rows:
-        ratios = " | ".join(f"{rate['skcnn'] / rate[peer]:.2f}" for peer in peers)
-        values = " | ".join(f"{rate[peer]:,.0f}" for peer in peers)
-        print(f"| {name} | {n_threads} | {rate['skcnn']:,.0f} | {values} | {ratios} |", flush=True)
-    for peer in peers:
-        mean = np.exp(np.mean([np.log(r["skcnn"] / r[peer]) for _, _, r in rows]))
-        least = min(r["skcnn"] / r[peer] for _, _, r in rows)
+    ratios = {peer: [ratio(s["skcnn"], s[peer]) for *_, (_, s) in rows] for peer in peers}
+    for row, (name, n_threads, (n_images, seconds)) in enumerate(rows):
+        values = [f"{n_images / np.median(seconds[c]):,.0f}" for c in ("skcnn", *peers)]
+        values += [f"{ratios[peer][row]:.2f}" for peer in peers]
+        print(f"| {name} | {n_threads} | {' | '.join(values)} |", flush=True)
+    for peer, values in ratios.items():
+        mean, least = np.exp(np.mean(np.log(values))), min(values)
         print(f"\nTo {peer}: geometric mean {mean:.2f}, least {least:.2f}.")
 
 
@@ -378,15 +395,19 @@ def main():
     cells = [(name, n) for name in arguments.nets for n in arguments.threads]
     trained = [(name, n, training(name, n, arguments.repeats)) for name, n in cells]
     table("Training", trained, ["torch", "skorch", "MLP"])
+    print("\n## Two workers beside one, training\n")
+    for name in arguments.nets:
+        print(f"- {name}: {two_workers(name, 3 * arguments.repeats):.2f}", flush=True)
     if arguments.training_only:
         return
     predicted = [(name, n, predicting(name, n, arguments.repeats)) for name, n in cells]
     table("Predicting", predicted, ["torch", "onnx", "skorch", "MLP"])
     print("\n## Against the roof of sgemm, and overheads\n")
-    for name, n, rate in trained:
+    for name, n, (n_images, seconds) in trained:
         if n == 1:
             forward, first = multiply_adds(name)
-            share = rate["skcnn"] * 2 * (3 * forward - first) / 1e9 / peak
+            rate = n_images / np.median(seconds["skcnn"])
+            share = rate * 2 * (3 * forward - first) / 1e9 / peak
             print(f"- {name}: training at {share:.0%} of its roof")
     for side, channels, filters in [(32, 32, 32), (16, 64, 64), (32, 64, 128), (16, 128, 128)]:
         forward, both = convolution_share(side, channels, filters, arguments.repeats)
@@ -394,7 +415,8 @@ def main():
         print(f"{forward / peak:.0%} of sgemm forward, {both / peak:.0%} with its gradients")
     print(f"- `fit` over the bare loop, small, 12,800 images: {bare_loop(arguments.repeats):+.1%}")
     seconds = digits_beside_mlp(arguments.repeats)
-    print(f"- digits, 20 epochs: small {seconds['skcnn']:.2f} s, MLP(100) {seconds['MLP']:.2f} s")
+    ours, mlp = (np.median(seconds[name]) for name in ("skcnn", "MLP"))
+    print(f"- digits, 20 epochs: small {ours:.2f} s, MLP(100) {mlp:.2f} s")
     print(f"- one image through `predict_proba` of small: {single_image():.0f} us")
 
 
