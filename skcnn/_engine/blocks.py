@@ -5,10 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 
-# Numbers in a block of a convolution: its widened rows and its output. Measured from 160 to 4096 K (Zen
-# 5, 1 MB of L2, 32 of L3, 2026-11): from 1024 K on within 5% of the best on every net, 256 K up to 60%
-# slower on narrow ones, where each block's calls cost more than cache misses, 4096 K up to 20%.
-BLOCK_SIZE = 2048 * 1024
+# Numbers in a block of a convolution: its widened rows and its output. Measured from 128 to 4096 K (Zen 5,
+# 1 MB of L2, 32 of L3, 2026-11): alone, one worker runs within 5% of its best from 512 K on; two workers,
+# who share L3, train 2 to 4% faster and predict up to 10% faster with 1024 K than with 2048 K; with 256 K
+# each block's calls cost more than cache misses, up to 60% on narrow nets.
+BLOCK_SIZE = 1024 * 1024
 
 # Numbers in a run of Winograd's tiles, so many rows of tiles are worked on at once: shorter runs cost
 # calls, longer ones leave the cache.
