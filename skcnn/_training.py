@@ -76,7 +76,10 @@ class Epochs:
         self.observer = observer
         self.n_complete = 0
         self._started = perf_counter()
-        self._before = None  # what the progress held when the epoch that is under way began
+        # whoever handed over the random state goes on with it as it is; to copy it takes long
+        progress.random_state = copy.deepcopy(progress.random_state)
+        # what the progress held when the epoch that is under way began, and the random state's numbers
+        self._before = self._numbers = None
 
     def begin(self):
         """Begin an epoch, unless one is under way."""
@@ -84,15 +87,17 @@ class Epochs:
             return
         progress = self.progress
         self._before = copy.copy(vars(progress))
-        # the trainer's copies of these change, and take their place at the end of the epoch
-        replaced = progress.weights, progress.best_weights, progress.optimizer
-        vars(progress).update(copy.deepcopy(self._before, {id(x): x for x in replaced}))
+        self._numbers = progress.random_state.get_state(legacy=False)
+        # the trainer's copies of the first three change, and take their place at the end of the epoch
+        kept = progress.weights, progress.best_weights, progress.optimizer, progress.random_state
+        vars(progress).update(copy.deepcopy(self._before, {id(x): x for x in kept}))
         self.observer.begin_epoch()
 
     def forget(self):
         """Undo what the epoch under way has done to the progress."""
         if self._before is not None:
             vars(self.progress).update(self._before)
+            self.progress.random_state.set_state(self._numbers)
 
     def end(self, loss):
         """End an epoch of a mean `loss`, and return whether it is the last."""
