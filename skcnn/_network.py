@@ -90,9 +90,9 @@ class Network:
             [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
-    def works(self, n_images, dtype, learning=True, arena=None):
+    def works(self, n_images, dtype, learning=True, arena=None, weights_stay=False):
         """Return the buffers of each step for shards of `n_images`."""
-        shard, buffers = Shard(), Buffers(arena)
+        shard, buffers = Shard(weights_stay), Buffers(arena)
         return [
             Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, buffers)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))

@@ -7,12 +7,16 @@ from skcnn._engine.team import Team
 
 
 class Runner:
-    """Runs shards of images through a network, with buffers for each worker."""
+    """Runs shards of images through a network, with buffers for each worker.
 
-    def __init__(self, network, weights, learning, team):
+    `learning` and `weights_stay` are as for `Work` and `Shard`.
+    """
+
+    def __init__(self, network, weights, learning, team, weights_stay=False):
         self.network = network
         self.team = team
         self.learning = learning
+        self.weights_stay = weights_stay
         self.weights = network.views(weights)
         self.dtype = weights.dtype
         self._works = {}
@@ -26,7 +30,11 @@ class Runner:
         key = worker, maps.shape[3]
         if key not in self._works:
             self._works[key] = self.network.works(
-                maps.shape[3], self.dtype, self.learning, self.team.arena(worker)
+                maps.shape[3],
+                self.dtype,
+                self.learning,
+                self.team.arena(worker),
+                self.weights_stay,
             )
         works = self._works[key]
         if self.learning:
@@ -60,7 +68,7 @@ def predict_outputs(network, weights, images, n_jobs):
     parts = predicted_parts(network, len(images))
     n_bytes = len(images) * rows * columns * channels * weights.itemsize
     with Team(n_jobs, network.flops * len(images), n_bytes, long=True) as team:
-        runner = Runner(network, weights, False, team)
+        runner = Runner(network, weights, False, team, weights_stay=True)
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 
         def run(number, worker):

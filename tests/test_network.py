@@ -7,6 +7,8 @@ from numpy.testing import assert_allclose
 from scipy.special import log_expit, log_softmax
 
 from skcnn import CNNClassifier
+from skcnn._engine import team, winograd
+from skcnn._engine.blocks import images_to_predict
 from skcnn._network import Network
 from skcnn.layers import Activation, AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
 
@@ -102,6 +104,28 @@ def test_outputs(layers, shape, dtype, tolerance):
     logits = outputs(layers, copies(clf.coefs_), copies(clf.intercepts_), X.astype(float))
     expected = np.exp(log_softmax(logits, axis=1))
     assert_allclose(clf.predict_proba(X), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_outputs_of_several_parts(n_jobs, monkeypatch):
+    """What is made of the weights for the first part serves the others, of this prediction alone."""
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    layers = (
+        Conv(32, activation="tanh"),
+        Conv(32, activation="tanh"),
+        Dense(40, activation="tanh"),
+    )
+    clf, X, y = example(layers, (12, 12, 2), 3)
+    assert winograd.pays(layers[1].plan((12, 12, 32)))
+    images = np.random.default_rng(1).normal(size=(250, 12, 12, 2))
+    n_part = images_to_predict(clf._network.map_size)
+    assert layers[2].units // 4 < n_part < 125
+    clf.set_params(n_jobs=n_jobs)
+    for _ in range(2):
+        logits = outputs(layers, copies(clf.coefs_), copies(clf.intercepts_), images)
+        expected = np.exp(log_softmax(logits, axis=1))
+        assert_allclose(clf.predict_proba(images), expected, rtol=1e-9, atol=1e-11)
+        clf.partial_fit(X, y)
 
 
 @stacks

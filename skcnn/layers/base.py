@@ -145,9 +145,12 @@ class Shard:
         Set anew for each shard, by its place in the training and not by the worker.
     kept : dict
         Maps that one layer leaves for another.
+    weights_stay : bool, default=False
+        Whether the network's weights stay as they are for as long as its buffers are used.
     """
 
-    def __init__(self):
+    def __init__(self, weights_stay=False):
+        self.weights_stay = weights_stay
         self.weights = None
         self.random = None
         self.kept = {}
@@ -192,6 +195,20 @@ class Work(dict):
         self._buffers = Buffers() if buffers is None else buffers
         self._buffers.reserve(self._shapes.values(), self.dtype)
         self._scratch_end = 0
+        self._prepared = set()
+
+    @property
+    def weights_stay(self):
+        """Whether what is made of the weights alone need be made only once."""
+        return self.shard is not None and self.shard.weights_stay
+
+    def prepare(self, name, function, *args):
+        """Call ``function(*args)``, which makes the buffer `name` of the weights, unless it is made."""
+        if name not in self._prepared:
+            function(*args, self[name])
+            if self.weights_stay:
+                self._prepared.add(name)
+        return self[name]
 
     def once(self, name, function):
         """Return ``function(input_shape)``, called only the first time and kept under `name`."""

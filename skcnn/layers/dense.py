@@ -9,6 +9,16 @@ from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
 
+# Parts of a prediction, at least, that use the coefficients copied for the first of them.
+_PARTS = 4
+
+
+def _copy_in_map_order(coef, out):
+    """Write to `out` (rows, channels, columns, units) coefficients in the order filter, row, column."""
+    rows, channels, columns, units = out.shape
+    by_filter = coef.reshape(channels, rows, columns, units)
+    np.copyto(out, by_filter.transpose(1, 0, 2, 3))
+
 
 class Dense(Layer):
     """Fully connected layer.
@@ -71,14 +81,12 @@ class Dense(Layer):
         The smaller of the two is copied to the order of the other.
         """
         n_images = x.shape[3]
-        if len(x) > 1 and n_images < self.units:
+        n_copied = self.units // _PARTS if work.weights_stay else self.units
+        if len(x) > 1 and n_images < n_copied:
             np.copyto(work["flat"], x.transpose(1, 0, 2, 3))
             x = work["flat"]
         elif len(x) > 1:
-            rows, channels, columns, _ = x.shape
-            by_filter = coef.reshape(channels, rows, columns, self.units)
-            np.copyto(work["coef"], by_filter.transpose(1, 0, 2, 3))
-            coef = work["coef"]
+            coef = work.prepare("coef", _copy_in_map_order, coef)
         return x.reshape(-1, n_images), coef.reshape(-1, self.units)
 
     def forward(self, x, weights, work):
