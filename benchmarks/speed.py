@@ -36,6 +36,7 @@ warnings.simplefilter("ignore")
 
 
 TINY = 1e-30
+PARTS = ("training", "predicting", "overheads")
 PAUSE = 0.1  # seconds in which the threads of the contestant before fall asleep
 
 
@@ -415,13 +416,48 @@ def table(title, rows, peers):
         print(f"\nTo {peer}: geometric mean {mean:.2f}, least {least:.2f}.")
 
 
+def show_training(cells, repeats, peak):
+    """Print what training is compared with: other libraries, more workers, the roof of sgemm."""
+    names = list(dict.fromkeys(name for name, _ in cells))
+    for name in names:
+        difference = check_same_work(name)
+        print(f"\nLargest difference of 20 losses from torch's, {name}: {difference:.1e}")
+    trained = [(name, n, training(name, n, repeats)) for name, n in cells]
+    table("Training", trained, ["torch", "skorch", "MLP"])
+    print("\n## Two workers beside one, training\n")
+    for name in names:
+        workers, programs = two_workers(name, 3 * repeats)
+        print(f"- {name}: {workers:.2f}, two programs {programs:.2f}", flush=True)
+    print("\n## Training against the roof of sgemm\n")
+    for name, n, (n_images, seconds) in trained:
+        if n == 1:
+            forward, first = multiply_adds(name)
+            rate = n_images / np.median(seconds["skcnn"])
+            share = rate * 2 * (3 * forward - first) / 1e9 / peak
+            print(f"- {name}: {share:.0%}")
+
+
+def show_overheads(repeats, peak):
+    """Print how near to sgemm convolutions come, and what is added to bare loops."""
+    print("\n## Convolutions against sgemm, and overheads\n")
+    for side, channels, filters in [(32, 32, 32), (16, 64, 64), (32, 64, 128), (16, 128, 128)]:
+        forward, both = convolution_share(side, channels, filters, repeats)
+        print(f"- 3x3 convolution, {channels} to {filters} channels on {side}x{side}: ", end="")
+        print(f"{forward / peak:.0%} of sgemm forward, {both / peak:.0%} with its gradients")
+    print(f"- `fit` over the bare loop, small, 12,800 images: {bare_loop(repeats):+.1%}")
+    seconds = digits_beside_mlp(repeats)
+    ours, mlp = (np.median(seconds[name]) for name in ("skcnn", "MLP"))
+    print(f"- digits, 20 epochs: small {ours:.2f} s, MLP(100) {mlp:.2f} s")
+    print(f"- one image through `predict_proba` of small: {single_image():.0f} us")
+
+
 def main():
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=list(NETS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--training-only", action="store_true")
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
     kernels = {
         lib["architecture"] for lib in threadpool_info() if lib["internal_api"] == "openblas"
@@ -433,37 +469,14 @@ def main():
         f"sgemm {peak:.0f} GFLOP/s on one thread; batch {BATCH}, float32, Adam; medians of ", end=""
     )
     print(f"{arguments.repeats} runs in turn.")
-    for name in arguments.nets:
-        print(
-            f"\nLargest difference of 20 losses from torch's, {name}: {check_same_work(name):.1e}"
-        )
     cells = [(name, n) for name in arguments.nets for n in arguments.threads]
-    trained = [(name, n, training(name, n, arguments.repeats)) for name, n in cells]
-    table("Training", trained, ["torch", "skorch", "MLP"])
-    print("\n## Two workers beside one, training\n")
-    for name in arguments.nets:
-        workers, programs = two_workers(name, 3 * arguments.repeats)
-        print(f"- {name}: {workers:.2f}, two programs {programs:.2f}", flush=True)
-    if arguments.training_only:
-        return
-    predicted = [(name, n, predicting(name, n, arguments.repeats)) for name, n in cells]
-    table("Predicting", predicted, ["torch", "onnx", "skorch", "MLP"])
-    print("\n## Against the roof of sgemm, and overheads\n")
-    for name, n, (n_images, seconds) in trained:
-        if n == 1:
-            forward, first = multiply_adds(name)
-            rate = n_images / np.median(seconds["skcnn"])
-            share = rate * 2 * (3 * forward - first) / 1e9 / peak
-            print(f"- {name}: training at {share:.0%} of its roof")
-    for side, channels, filters in [(32, 32, 32), (16, 64, 64), (32, 64, 128), (16, 128, 128)]:
-        forward, both = convolution_share(side, channels, filters, arguments.repeats)
-        print(f"- 3x3 convolution, {channels} to {filters} channels on {side}x{side}: ", end="")
-        print(f"{forward / peak:.0%} of sgemm forward, {both / peak:.0%} with its gradients")
-    print(f"- `fit` over the bare loop, small, 12,800 images: {bare_loop(arguments.repeats):+.1%}")
-    seconds = digits_beside_mlp(arguments.repeats)
-    ours, mlp = (np.median(seconds[name]) for name in ("skcnn", "MLP"))
-    print(f"- digits, 20 epochs: small {ours:.2f} s, MLP(100) {mlp:.2f} s")
-    print(f"- one image through `predict_proba` of small: {single_image():.0f} us")
+    if "training" in arguments.only:
+        show_training(cells, arguments.repeats, peak)
+    if "predicting" in arguments.only:
+        predicted = [(name, n, predicting(name, n, arguments.repeats)) for name, n in cells]
+        table("Predicting", predicted, ["torch", "onnx", "skorch", "MLP"])
+    if "overheads" in arguments.only:
+        show_overheads(arguments.repeats, peak)
 
 
 if __name__ == "__main__":
