@@ -251,7 +251,8 @@ def draw_winograd():
     plan, x, coef, _, y = example()
     shapes = winograd.buffer_shapes(plan, 1)
     work = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    winograd.forward(plan, x, coef, work, plain_sink(y))
+    winograd.transform_filters(coef, work["filters"])
+    winograd.forward(plan, x, work, plain_sink(y))
     filters = work["filters"].reshape(6, 6).T
     inputs = winograd._INPUT @ np.pad(IMAGE, 1) @ winograd._INPUT.T + 0.0
 

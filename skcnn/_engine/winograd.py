@@ -202,23 +202,22 @@ def spare(work, shapes):
     return arrays
 
 
-def _transform_filters(coef, out):
-    """Write the transformed filters to `out`."""
+def transform_filters(coef, out):
+    """Write the transformed filters to `out`, the buffer "filters" of `forward`."""
     of_filters, _, _ = _transforms(coef.dtype)
     taps = coef.transpose(3, 1, 0, 2).reshape(9, -1)
     np.matmul(of_filters, taps, out=out.reshape(READ**2, -1))
 
 
-def forward(plan, x, coef, work, sink):
-    """Convolve `x` and hand the result to `sink`, block by block."""
+def forward(plan, x, work, sink):
+    """Convolve `x` with the transformed filters in `work`, and hand the result to `sink` block by block."""
     tiles = tiling(plan, x.shape[3])
     planes = _Planes(tiles, work, "gathered")
     _, of_inputs, of_products = _transforms(x.dtype)
-    filters = work.prepare("filters", _transform_filters, coef)
     for block in range(tiles.n_blocks):
         _gather(tiles, x, block, planes)
         _transform_inputs(of_inputs, planes)
-        multiply(filters, planes.input_runs, planes.product_runs)
+        multiply(work["filters"], planes.input_runs, planes.product_runs)
         multiply(of_products, planes.products, planes.outputs)
         sink.finish_tiles(tiles, block, planes.output_runs)
 

@@ -203,7 +203,7 @@ class Work(dict):
         return self.shard is not None and self.shard.weights_stay
 
     def prepare(self, name, function, *args):
-        """Call ``function(*args)``, which makes the buffer `name` of the weights, unless it is made."""
+        """Return the buffer `name`, which ``function(*args, buffer)`` makes of the weights alone."""
         if name not in self._prepared:
             function(*args, self[name])
             if self.weights_stay:

@@ -178,7 +178,8 @@ class Conv(Layer):
         activate = ACTIVATIONS[self.activation].forward
         if winograd.pays(plan):
             sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
-            winograd.forward(plan, x, weights["coef"], work, sink)
+            work.prepare("filters", winograd.transform_filters, weights["coef"])
+            winograd.forward(plan, x, work, sink)
             return work["y"]
         if depthwise.applies(plan):
             sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)

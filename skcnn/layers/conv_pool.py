@@ -97,7 +97,8 @@ class ConvPool(Layer):
         scratch = self._scratch(plan, x.shape[3], work)
         sink = epilogue.PoolSink(y, weights["intercept"], activate, *scratch, masks)
         if winograd.pays(plan):
-            winograd.forward(plan, x, weights["coef"], work, sink)
+            work.prepare("filters", winograd.transform_filters, weights["coef"])
+            winograd.forward(plan, x, work, sink)
         else:
             convolution.forward(plan, x, weights["coef"], work["wide"], sink)
         return y
