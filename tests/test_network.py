@@ -8,7 +8,7 @@ from scipy.special import log_expit, log_softmax
 
 from skcnn import CNNClassifier
 from skcnn._engine import team, winograd
-from skcnn._engine.blocks import images_to_predict
+from skcnn._engine.blocks import PREPARED_PARTS, images_to_predict
 from skcnn._network import Network
 from skcnn.layers import Activation, AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
 
@@ -119,7 +119,7 @@ def test_outputs_of_several_parts(n_jobs, monkeypatch):
     assert winograd.pays(layers[1].plan((12, 12, 32)))
     images = np.random.default_rng(1).normal(size=(250, 12, 12, 2))
     n_part = images_to_predict(clf._network.map_size)
-    assert layers[2].units // 4 < n_part < 125
+    assert layers[2].units // PREPARED_PARTS < n_part < 125
     clf.set_params(n_jobs=n_jobs)
     for _ in range(2):
         logits = outputs(layers, copies(clf.coefs_), copies(clf.intercepts_), images)

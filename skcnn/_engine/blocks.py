@@ -57,6 +57,10 @@ WORTHWHILE_SIZE = 64 * 1024
 PREDICT_SIZE = 512 * 1024
 PREDICT_IMAGES = 168
 
+# Parts of a prediction, roughly, that use what is made of the weights for the first of them; a prediction of
+# a few images has one.
+PREPARED_PARTS = 4
+
 # Places of maps that are turned into features at once: 1,568 of 157 images took 0.6 of the time of all at
 # once, from 128 to 512 the same (Zen 5, 2026-11).
 TURNED_PLACES = 400

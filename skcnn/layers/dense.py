@@ -3,14 +3,11 @@
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._engine.blocks import FEW_UNITS
+from skcnn._engine.blocks import FEW_UNITS, PREPARED_PARTS
 from skcnn._engine.memory import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
-
-# Parts of a prediction, at least, that use the coefficients copied for the first of them.
-_PARTS = 4
 
 
 def _copy_in_map_order(coef, out):
@@ -81,7 +78,7 @@ class Dense(Layer):
         The smaller of the two is copied to the order of the other.
         """
         n_images = x.shape[3]
-        n_copied = self.units // _PARTS if work.weights_stay else self.units
+        n_copied = self.units // PREPARED_PARTS if work.weights_stay else self.units
         if len(x) > 1 and n_images < n_copied:
             np.copyto(work["flat"], x.transpose(1, 0, 2, 3))
             x = work["flat"]
