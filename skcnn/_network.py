@@ -93,10 +93,13 @@ class Network:
     def works(self, n_images, dtype, learning=True, arena=None, weights_stay=False):
         """Return the buffers of each step for shards of `n_images`."""
         shard, buffers = Shard(weights_stay), Buffers(arena)
-        return [
+        works = [
             Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, buffers)
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
+        for i, work in enumerate(works):
+            work.place = i, n_images
+        return works
 
     def forward(self, x, weights, works):
         """Return the output for maps `x`; `weights` are `views` of a vector."""

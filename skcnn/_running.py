@@ -27,21 +27,33 @@ class Runner:
         While learning, layers are told the samples' weights and draw numbers by `seed`.
         """
         maps = images.maps(index)
-        key = worker, maps.shape[3]
-        if key not in self._works:
-            self._works[key] = self.network.works(
-                maps.shape[3],
-                self.dtype,
-                self.learning,
-                self.team.arena(worker),
-                self.weights_stay,
-            )
-        works = self._works[key]
+        works = self.works(worker, maps.shape[3])
         if self.learning:
             shard = works[0].shard
             shard.weights = sample_weight
             shard.random = np.random.Generator(np.random.SFC64(seed)) if seed else None
         return self.network.forward(maps, self.weights, works), works
+
+    def works(self, worker, n_images):
+        """Return a worker's buffers for so many images."""
+        key = worker, n_images
+        if key not in self._works:
+            works = self._works[key] = self.network.works(
+                n_images,
+                self.dtype,
+                self.learning,
+                self.team.arena(worker),
+                self.weights_stay,
+            )
+            if self.learning:
+                works[0].shard.loop_maker = self.team.loop_maker(worker)
+        return self._works[key]
+
+    def join(self, place, loop, arrays, worker):
+        """Do blocks of a loop that another worker is in."""
+        index, n_images = place
+        work = self.works(worker, n_images)[index]
+        self.network.steps[index].join(loop, arrays, work)
 
 
 def _write_images(maps, out):

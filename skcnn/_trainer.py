@@ -88,7 +88,7 @@ class Trainer:
                 (len(task.held_out_rows), network.output_shape[2]), weights.dtype
             )
             self._predictor = Runner(network, self.weights, False, team)
-        team.set_work(self._work, self._update_part)
+        team.set_work(self._work, self._update_part, self._runner.join)
 
     def _shared(self, array):
         """Return a copy that all workers see."""

@@ -268,7 +268,9 @@ def test_workers_give_the_same_bits(activation, pooling, monkeypatch):
     monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
     monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
     sizes, fork = [], team.Forks
-    monkeypatch.setattr(team, "Forks", lambda work, ids: sizes.append(len(ids)) or fork(work, ids))
+    monkeypatch.setattr(
+        team, "Forks", lambda work, n, *more: sizes.append(n - 1) or fork(work, n, *more)
+    )
     images = RNG.normal(size=(400, 12, 12, 2)).astype(np.float32)
     extractor = made("patches", n_filters=30, activation=activation, **pooling).fit(images[:20])
     one = extractor.transform(images)

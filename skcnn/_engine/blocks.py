@@ -107,6 +107,9 @@ SPIN_SECONDS = 500e-6
 # Tickets for items of work that are out at once; a pipe holds so many on every system.
 MOST_TICKETS = 256
 
+# Bytes in which a worker tells others which loop they may join, and where its arrays lie.
+OFFER_BYTES = 4096
+
 # Bytes of a worker's buffers at most; nothing is taken until it is touched. What is kept of them for the
 # next fit or prediction, and of how many: four workers' and what they share. Arrays under OWN_BYTES are
 # ordinary ones: a single image needs no more.

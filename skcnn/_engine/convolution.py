@@ -15,7 +15,7 @@ import numpy as np
 from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.geometry import Axis, plan_axes, taps_within
 from skcnn._engine.memory import Scratch
-from skcnn._engine.products import add_row_products, multiply, sums_shape
+from skcnn._engine.products import multiply, row_products, sums_shape
 
 
 class ConvPlan(NamedTuple):
@@ -60,8 +60,10 @@ class ConvPlan(NamedTuple):
         """Return the number of output rows in a block."""
         widened = self.channels * self.columns.size * self.row_step
         row_size = (widened + self.filters) * self.n_columns * self.phases * n_images
-        n_rows = rows_per_block(row_size, self.n_rows, self.overlap // self.row_step)
-        return max(n_rows // self.phases, 1) * self.phases
+        n_most = rows_per_block(row_size, self.n_rows, self.overlap // self.row_step)
+        n_steps = self.n_rows // self.phases
+        n_blocks = -(-n_steps // max(n_most // self.phases, 1))
+        return -(-n_steps // n_blocks) * self.phases
 
     def blocks(self, n_images):
         """Return slices of the output rows, one for each block."""
@@ -114,17 +116,22 @@ def forward(plan, x, coef, wide, sink):
         sink.finish(rows, z)
 
 
-def backward_weights(plan, x, source, work, dcoef):
-    """Write to `dcoef` the gradient of the filters, from the blocks of `source`, last to first."""
-    total = work["total"]
-    total.fill(0)
-    blocks = plan.blocks(x.shape[3])
-    for rows in reversed(blocks):
-        is_wide = rows is blocks[-1] and plan.groups == 1  # as `forward` has left it
+def backward_weights(plan, x, source, work, total, loop):
+    """Add to `total` the gradient of the filters, from those blocks of `source` that `loop` yields."""
+    blocks = plan.blocks(x.shape[3])[::-1]
+    keeps_wide = plan.groups == 1 and not loop.is_joined
+    for number in loop:
+        rows = blocks[number]
+        is_wide = keeps_wide and number == 0  # as `forward` has left it
         windows = _row_windows(plan, x, work["wide"], rows, is_wide)
-        for phase, dz in enumerate(source.block(rows)):
-            add_row_products(windows[phase], dz, work["products"], total)
-    dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
+        sums = [
+            row_products(windows[phase], dz, work["products"])
+            for phase, dz in enumerate(source.block(rows))
+        ]
+        with loop.turn(number):
+            source.add_intercepts()
+            for part in sums:
+                total += part
 
 
 def _row_windows(plan, x, wide, rows, is_wide=False):

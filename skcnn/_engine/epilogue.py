@@ -55,7 +55,7 @@ class _Gradient:
         What is written; may be `dy`.
     activation : Activation
     dintercept : ndarray of shape (channels,)
-        The sums of the gradients of each channel are added to it.
+        Gradient of the intercepts, to which each block adds.
     """
 
     def __init__(self, dy, y, dz, activation, dintercept):
@@ -72,8 +72,12 @@ class _Gradient:
         dz = dy if self.dz is self.dy else self.dz[rows]
         backward_in_blocks(self.activation, dy, self.y[rows], dz)
         # a product with ones reads memory twice as fast as a sum
-        self.dintercept += np.add.reduce(runs @ _ones(runs.shape[2], runs.dtype), axis=0)
+        self.sums = np.add.reduce(runs @ _ones(runs.shape[2], runs.dtype), axis=0)
         return runs
+
+    def add_intercepts(self):
+        """Add the sums of the last block's gradients to that of the intercepts."""
+        self.dintercept += self.sums
 
     def tile_rows(self, tiles, block, height):
         """Return the rows of a block of tiles, each of `height` rows."""
@@ -236,3 +240,6 @@ class Recorder:
                 columns = slice(phase, width // 2 * 2, 2)
                 self.dz[rows, :, columns] = part.reshape(*part.shape[:2], -1, n_images)
         return z
+
+    def add_intercepts(self):
+        self.source.add_intercepts()

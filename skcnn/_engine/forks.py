@@ -1,6 +1,5 @@
-"""Workers that are forks of this process, and arrays that they all see."""
+"""Workers that are forks of this process."""
 
-import mmap
 import os
 import pickle
 import select
@@ -15,6 +14,8 @@ from functools import partial
 import numpy as np
 
 from skcnn._engine.blocks import MOST_TICKETS, SPIN_SECONDS
+from skcnn._engine.loops import Desks
+from skcnn._engine.memory import shared_empty
 
 _ORDER = struct.Struct("qqq?")  # number of the order, of items, of workers; whether these meet
 _TICKET = struct.Struct("qq")  # number of the order, number of the ticket
@@ -22,10 +23,8 @@ _SIZE = struct.Struct("q")  # bytes of a pickled error, which follow; 0: all wen
 _DIED = "A worker process ended unexpectedly; was there too little memory?"
 
 
-def shared_empty(shape, dtype):
-    """Return an array in anonymous memory that forks share; freed with the last view of it."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, int(np.prod(shape))).reshape(shape)
+class _Abandoned(Exception):
+    """Another worker has failed, and says itself why."""
 
 
 class Forks:
@@ -41,22 +40,35 @@ class Forks:
     ----------
     work : callable
         ``work(worker, items, meet)`` leaves results in shared arrays. ``meet()`` waits until all workers
-        have called it, and returns their number, or 0 if one has failed; None: they do not meet.
-    workers : iterable of int
-        The numbers of the forks; worker 0 is this process.
+        have called it, and returns their number; None: they do not meet.
+    n_workers : int
+        Worker 0 is this process.
+    arenas : dict of Arena, default=None
+    join : callable, default=None
+        As for `Desks`, by which those who wait help the others.
+
+    Attributes
+    ----------
+    desks : Desks or None
     """
 
-    def __init__(self, work, workers):
+    def __init__(self, work, n_workers, arenas=None, join=None):
         self._work = work
+        self._n_workers = n_workers
         self._n_orders = 0
+        self._here = None  # worker, order and number of workers that take part in it
         self._parent = os.getpid()
         # of each worker, twice the number of the order that it last met the others in; 1 more: failed
-        self._met = memoryview(shared_empty((1 + len(workers),), np.int64))
+        self._met = memoryview(shared_empty((n_workers,), np.int64))
         self._busy = False  # whether answers are owed
         self._tickets, self._new_tickets = os.pipe()
         os.set_blocking(self._tickets, False)
+        self.desks = join and Desks(n_workers, arenas, self._wait, join)
         self._forks = []  # (process id, orders, answers)
-        for worker in workers:
+
+    def start(self):
+        """Make the forks; they see what this process has now."""
+        for worker in range(1, self._n_workers):
             self._forks.append(self._fork(worker))
 
     def _fork(self, worker):
@@ -87,44 +99,63 @@ class Forks:
             error = b""
             try:
                 self._carry_out(worker, *_ORDER.unpack(order))
+            except _Abandoned:
+                pass
             except Exception as e:  # handed over, and raised there
                 error = _dump(e)
             _write(answers, _SIZE.pack(len(error)) + error)
 
     def _carry_out(self, worker, order, n_items, n_workers, meets):
         """Do a worker's share of an order."""
-        meet = partial(self._meet, worker, order, n_workers) if meets else None
+        self._here = worker, order, n_workers
+        items = self._items(worker, order, n_items, n_workers)
         try:
-            self._work(worker, self._items(worker, order, n_items, n_workers), meet)
+            self._work(worker, items, self._meet if meets else None)
         except BaseException:
             self._met[worker] = 2 * order + 1
             raise
 
-    def _meet(self, worker, order, n_workers):
-        """Wait until all workers have come as far as this; return their number, or 0 if one failed."""
-        self._met[worker] = here = 2 * order
+    def _meet(self):
+        """Wait until all workers have come as far as this, and help them; return their number."""
+        worker, order, n_workers = self._here
+        self._met[worker] = 2 * order
+        all_met = lambda: min(self._met[:n_workers]) == 2 * order  # noqa: E731
+        if self.desks is None:
+            self._wait(all_met)
+        else:
+            self._wait(all_met, partial(self.desks.help, worker))
+            self.desks.leave(worker)
+        return n_workers
+
+    def _wait(self, ready, help_others=lambda: False):
+        """Return once ``ready()``; raise an error if another worker has failed or died.
+
+        ``help_others()`` is called until then, and tells whether it has done something.
+        """
+        worker, order, n_workers = self._here
         deadline = time.perf_counter() + SPIN_SECONDS
         while True:
-            met = self._met[:n_workers].tolist()
-            if max(met) > here:
-                return 0
-            if min(met) == here:
-                return n_workers
-            if time.perf_counter() > deadline:
+            if max(self._met[:n_workers]) > 2 * order:
+                raise _Abandoned
+            if ready():
+                return
+            if help_others():
+                deadline = time.perf_counter() + SPIN_SECONDS
+            elif time.perf_counter() > deadline:
                 time.sleep(SPIN_SECONDS)
-                self._check_lives(worker, order, n_workers)
+                self._check_lives(worker)
 
-    def _check_lives(self, worker, order, n_workers):
+    def _check_lives(self, worker):
         """See to it that nobody waits for the dead."""
         if worker:
             if os.getppid() != self._parent:
                 os._exit(1)
             return
-        for other, (_, _, answers) in enumerate(self._forks[: n_workers - 1], 1):
+        for _, _, answers in self._forks:
             poller = select.poll()
             poller.register(answers, select.POLLIN)
-            # who has failed has said so before it answered
-            if poller.poll(0) and self._met[other] < 2 * order:
+            # who has answered has something to be read; of the dead the end of the pipe is closed
+            if any(not event & select.POLLIN for _, event in poller.poll(0)):
                 raise RuntimeError(_DIED)
 
     def _items(self, worker, order, n_items, n_workers):
@@ -143,6 +174,8 @@ class Forks:
         """Share `n_items` among `n_workers` workers, this process among them."""
         self._busy = True
         self._n_orders += 1
+        if self.desks is not None:
+            self.desks.clear()
         order = self._n_orders, n_items, n_workers, meets
         n_tickets = min(n_items - n_workers, MOST_TICKETS)
         if n_tickets > 0:
@@ -155,7 +188,8 @@ class Forks:
             except BrokenPipeError:
                 raise RuntimeError(_DIED) from None
         try:
-            self._carry_out(0, *order)
+            with suppress(_Abandoned):
+                self._carry_out(0, *order)
         finally:
             errors = [_read_error(answers) for _, _, answers in active]
             self._busy = False
@@ -172,6 +206,8 @@ class Forks:
             os.close(answers)
         os.close(self._tickets)
         os.close(self._new_tickets)
+        if self.desks is not None:
+            self.desks.close()
         processes = [process for process, _, _ in self._forks]
         self._forks = []
         if self._busy:

@@ -68,15 +68,24 @@ def _line_bytes(shape, dtype):
     return (math.prod(shape) * np.dtype(dtype).itemsize // LINE_BYTES + 2) * LINE_BYTES
 
 
+def _map_pages(memory, start, stop):
+    """Map the pages of these bytes at once."""
+    first_page = start // mmap.PAGESIZE * mmap.PAGESIZE
+    with suppress(OSError):  # systems before Linux 5.14 do not know it, and do without
+        memory.madvise(_POPULATE_READ, first_page, stop - first_page)
+
+
 def _array(memory, start, shape, dtype):
     """Return an array in a region, or in an ordinary array's memory."""
     if isinstance(memory, mmap.mmap):
-        first_page = start // mmap.PAGESIZE * mmap.PAGESIZE
-        with suppress(OSError):  # systems before Linux 5.14 do not know it, and do without
-            memory.madvise(
-                _POPULATE_READ, first_page, start - first_page + _line_bytes(shape, dtype)
-            )
+        _map_pages(memory, start, start + _line_bytes(shape, dtype))
     return np.frombuffer(memory, dtype, math.prod(shape), start).reshape(shape)
+
+
+def shared_empty(shape, dtype):
+    """Return an array in anonymous memory that forks share; freed with the last view of it."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, int(np.prod(shape))).reshape(shape)
 
 
 class Arena:
@@ -84,6 +93,7 @@ class Arena:
 
     def __init__(self):
         self._region = None
+        self._address = None  # where the region begins, in every process that has it
         self._used = 0
 
     def open(self):
@@ -105,11 +115,27 @@ class Arena:
         place = self.take(_line_bytes(shape, dtype))
         return None if place is None else _array(*place, shape, dtype)
 
+    def start(self, array):
+        """Return at which byte of the shared memory an array begins, or None if it is not there."""
+        if self._region is None:
+            return None
+        if self._address is None:
+            self._address = np.frombuffer(self._region, np.uint8, 1).ctypes.data
+        start = array.ctypes.data - self._address
+        return start if 0 <= start < REGION_BYTES else None
+
+    def view(self, start, shape, strides, dtype):
+        """Return the array that another process has where `start` says."""
+        array = np.ndarray(shape, dtype, self._region, start, strides)
+        reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        _map_pages(self._region, start, start + reach + array.itemsize)
+        return array
+
     def close(self):
         """Give the memory back."""
         if self._region is not None:
             _keep_region(self._region)
-        self._region, self._used = None, 0
+        self._region, self._address, self._used = None, None, 0
 
 
 class Scratch(tuple):

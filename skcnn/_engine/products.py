@@ -39,15 +39,15 @@ def _row_piece(n_left, n_right, run):
 
 
 def sums_shape(n_stacked, n_left, n_right, run):
-    """Return the shape of the scratch of `add_row_products`."""
+    """Return the shape of the scratch of `row_products`."""
     n_pieces = -(-run // _row_piece(n_left, n_right, run))
     return (n_stacked, n_pieces, n_left, n_right)
 
 
-def add_row_products(left, right, scratch, out):
-    """Add to `out` the products ``left @ right.T`` of stacked matrices, a few columns at a time."""
+def row_products(left, right, scratch):
+    """Return the sum of the products ``left @ right.T`` of stacked matrices, a few columns at a time."""
     run = left.shape[-1]
-    size = _row_piece(*out.shape, run)
+    size = _row_piece(left.shape[-2], right.shape[-2], run)
     n_whole = run // size
     parts = scratch[: len(left), :n_whole]
     a, b = (_pieces(m[..., : n_whole * size], size) for m in (left, right))
@@ -57,7 +57,7 @@ def add_row_products(left, right, scratch, out):
         last = scratch[: len(left), n_whole]
         np.matmul(left[..., rest], right[..., rest].swapaxes(-1, -2), out=last)
         parts = scratch[: len(left), : n_whole + 1]
-    out += np.add.reduce(parts, axis=(0, 1))
+    return np.add.reduce(parts, axis=(0, 1))
 
 
 def _depth(depth, n_left, n_right):

@@ -12,7 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 
 import joblib
@@ -27,8 +27,8 @@ from skcnn._engine.blocks import (
     THREAD_FLOPS,
     UFUNC_BUFFER,
 )
-from skcnn._engine.forks import Forks, shared_empty
-from skcnn._engine.memory import Arena
+from skcnn._engine.forks import Forks
+from skcnn._engine.memory import Arena, shared_empty
 
 
 @cache
@@ -128,7 +128,9 @@ class Team:
             self._forks.close()
         if self._pool is not None:
             self._pool.shutdown()
-        for arena in self._arenas.values():
+        # last to first: what is given back last is taken first, so that the next team's worker has
+        # the pages that this one's had
+        for arena in reversed(self._arenas.values()):
             arena.close()
         _serial_blas.__exit__()
 
@@ -145,7 +147,7 @@ class Team:
         """Return the `Arena` of a worker's buffers, which last as long as the team."""
         return self._arenas.setdefault(worker, Arena())
 
-    def set_work(self, function, finish=None):
+    def set_work(self, function, finish=None, join=None):
         """Set what `run` calls, once and for all.
 
         Parameters
@@ -154,22 +156,30 @@ class Team:
             ``function(item, worker)`` leaves its result in an array that all workers see.
         finish : callable, default=None
             ``finish(part, n_parts)`` does one of so many parts of what remains to be done then.
+        join : callable, default=None
+            ``join(place, loop, arrays, worker)`` does blocks of a `loop` of another worker's.
         """
         self._function = function
         self._finish = finish
         if self._may_fork:
-            for worker in range(1, self.n_workers):
+            for worker in range(self.n_workers):
                 self.arena(worker).open()
-            self._forks = Forks(self._share, range(1, self.n_workers))
+            self._forks = Forks(self._share, self.n_workers, self._arenas, join)
+            self._forks.start()
+
+    def loop_maker(self, worker):
+        """Return what makes the loops of a worker's that others may join, or None; see `Desks.loop`."""
+        if self._forks is None or self._forks.desks is None:
+            return None
+        return partial(self._forks.desks.loop, worker)
 
     def _share(self, worker, items, meet=None):
         """Do a worker's items, and finish its part if it is to meet the others."""
         with small_ufunc_buffer():
             for item in items:
                 self._function(item, worker)
-            n_parts = meet() if meet else 0
-            if n_parts:
-                self._finish(worker, n_parts)
+            if meet:
+                self._finish(worker, meet())
 
     def run(self, n_items, finishes=False):
         """Call ``function(item, worker)`` for each of so many items.

@@ -158,7 +158,7 @@ def buffer_shapes(plan, n_images):
     inputs, products = n_places * spaced(channels * run), n_places * spaced(filters * run)
     return {
         "filters": (n_places, filters, channels),
-        "dfilters": Scratch((n_places, filters, channels)),
+        "total": Scratch((n_places, filters, channels)),
         "dproduct": Scratch((n_places, filters, channels)),
         "gathered": Scratch((max(inputs, products),)),  # in forward, the products too
         "inputs": Scratch((max(inputs, n_outputs * spaced(filters * run)),)),  # and the outputs
@@ -222,32 +222,37 @@ def forward(plan, x, work, sink):
         sink.finish_tiles(tiles, block, planes.output_runs)
 
 
-def backward(plan, x, coef, source, work, dcoef, dx):
-    """Write the gradients of the filters and, unless `dx` is None, of the input.
+def backward(plan, x, filters, source, work, total, dx, loop):
+    """Add to `total` the gradient of the transformed filters; write the input's unless `dx` is None.
 
     ``source.tiles(tiles, block, planes)`` writes the gradient of a block of output tiles, zero
-    beyond the map. `work` is that of the last `forward`, whose transformed filters are used again.
+    beyond the map. The blocks are those that `loop` yields; `work` is scratch.
     """
     tiles = tiling(plan, x.shape[3])
     planes = _Planes(tiles, work, "products")
-    of_filters, of_inputs, of_products = _transforms(x.dtype)
-    total = work["dfilters"]
-    total.fill(0)
-    for block in range(tiles.n_blocks):
+    _, of_inputs, of_products = _transforms(x.dtype)
+    for block in loop:
         source.tiles(tiles, block, planes.output_runs)
         multiply(of_products.T, planes.outputs, planes.products)
         _gather(tiles, x, block, planes)
         _transform_inputs(of_inputs, planes)
         inputs = planes.input_runs.transpose(0, 2, 1)
         np.matmul(planes.product_runs, inputs, out=work["dproduct"])
-        total += work["dproduct"]
         if dx is not None:
-            filters = work["filters"].transpose(0, 2, 1)
-            multiply(filters, planes.product_runs, planes.input_runs)
+            multiply(filters.transpose(0, 2, 1), planes.product_runs, planes.input_runs)
             _transform_inputs_back(of_inputs, planes)
-            _scatter(tiles, block, planes.gathered_tiles, dx)
+        with loop.turn(block):
+            source.add_intercepts()
+            total += work["dproduct"]
+            if dx is not None:
+                _scatter(tiles, block, planes.gathered_tiles, dx)
+
+
+def transform_filters_back(total, dcoef):
+    """Do the adjoint of `transform_filters`."""
+    of_filters, _, _ = _transforms(total.dtype)
     taps = of_filters.T @ total.reshape(READ**2, -1)
-    taps = taps.reshape(3, 3, plan.filters, plan.channels)
+    taps = taps.reshape(3, 3, *total.shape[1:])
     np.copyto(dcoef, taps.transpose(2, 1, 3, 0))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from skcnn._engine.loops import Loop
 from skcnn._engine.memory import Buffers, Scratch
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -145,6 +146,8 @@ class Shard:
         Set anew for each shard, by its place in the training and not by the worker.
     kept : dict
         Maps that one layer leaves for another.
+    loop_maker : callable or None
+        ``loop_maker(place, n_blocks, inputs, outputs)``; see `Work.loop`.
     weights_stay : bool, default=False
         Whether the network's weights stay as they are for as long as its buffers are used.
     """
@@ -154,6 +157,7 @@ class Shard:
         self.weights = None
         self.random = None
         self.kept = {}
+        self.loop_maker = None
 
 
 class Work(dict):
@@ -171,6 +175,8 @@ class Work(dict):
     learning : bool
         Whether a `backward` will follow `forward`.
     shard : Shard
+    place : (int, int)
+        The layer's number in the network, and of images: a key to the same layer's buffers elsewhere.
     buffers : Buffers, default=None
         Where they lie, with those of other layers; None: by themselves.
     """
@@ -187,6 +193,7 @@ class Work(dict):
         buffers=None,
     ):
         self.shard = shard
+        self.place = None
         self.input_shape = input_shape
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx
@@ -209,6 +216,16 @@ class Work(dict):
             if self.weights_stay:
                 self._prepared.add(name)
         return self[name]
+
+    def loop(self, n_blocks, inputs, outputs):
+        """Return a `Loop` over blocks, which other workers may join.
+
+        They call the layer's ``join(loop, arrays, work)`` with all of these arrays and a `Work` of
+        their own. Copies of the `inputs` will do; `outputs` they write to as well, or are None.
+        """
+        if self.shard is None or self.shard.loop_maker is None:
+            return Loop(n_blocks)
+        return self.shard.loop_maker(self.place, n_blocks, inputs, outputs)
 
     def once(self, name, function):
         """Return ``function(input_shape)``, called only the first time and kept under `name`."""

@@ -1,7 +1,5 @@
 """The convolutional layer."""
 
-import functools
-
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
@@ -196,13 +194,14 @@ class Conv(Layer):
         x, y, dx = work["x"], work["y"], work["dx"] if work.needs_dx else None
         coef, dcoef, dintercept = weights["coef"], grads["coef"], grads["intercept"]
         dintercept.fill(0)
-        gradient = functools.partial(epilogue.PlainSource, activation=ACTIVATIONS[self.activation])
         if winograd.pays(plan):
-            source = gradient(dy, y, dy, dintercept=dintercept)
-            winograd.backward(plan, x, coef, source, work, dcoef, dx)
+            outputs = {"dy": dy, "dz": dy, "dintercept": dintercept, "dx": dx}
+            filter_gradient(self, plan, work, {"x": x, "y": y}, outputs, dcoef)
             return dx
         if depthwise.applies(plan):
-            gradient(dy, y, dy, dintercept=dintercept).finish(slice(None))
+            source = epilogue.PlainSource(dy, y, dy, ACTIVATIONS[self.activation], dintercept)
+            source.finish(slice(None))
+            source.add_intercepts()
             depthwise.backward(plan, x, coef, dy, work["scratch"], dcoef, dx)
             return dx
         border = plan.rows.size - 1
@@ -210,14 +209,62 @@ class Conv(Layer):
         for channels, filters in self._groups(plan):
             own = dy[:, filters]
             target = dz[:, filters] if work.needs_dx else own
-            source = gradient(own, y[:, filters], target, dintercept=dintercept[filters])
-            convolution.backward_weights(plan, x[:, channels], source, work, dcoef[filters])
+            inputs = {"x": x[:, channels], "y": y[:, filters]}
+            outputs = {"dy": own, "dz": target, "dintercept": dintercept[filters]}
+            filter_gradient(self, plan, work, inputs, outputs, dcoef[filters])
             if work.needs_dx:
                 part = dx[:, channels]
                 convolution.backward_input(
                     plan, work["dz"][:, filters], coef[filters], work["pieces"], part
                 )
         return dx
+
+    def join(self, loop, arrays, work):
+        """Do blocks of a backward pass; see `filter_gradient`."""
+        dy, y, dz, dintercept = (arrays[name] for name in ("dy", "y", "dz", "dintercept"))
+        source = epilogue.PlainSource(dy, y, dz, ACTIVATIONS[self.activation], dintercept)
+        add_gradients(work.once("plan", self.plan), loop, source, arrays, work)
+
+
+def filter_gradient(layer, plan, work, inputs, outputs, dcoef):
+    """Write the gradient of a layer's filters, and all else that its `join` writes.
+
+    This is done in blocks, some of them perhaps by other workers, each with scratch of its own in its
+    `Work`.
+
+    Parameters
+    ----------
+    layer : Conv or ConvPool
+        ``layer.join(loop, arrays, work)`` does the blocks that a `Loop` yields.
+    plan : ConvPlan
+    work : Work
+    inputs, outputs : dict of ndarray
+        What the blocks read, and what they also write.
+    dcoef : ndarray
+    """
+    n_images, total = inputs["x"].shape[3], work["total"]
+    total.fill(0)
+    outputs = outputs | {"total": total}
+    if winograd.pays(plan):
+        inputs = inputs | {"filters": work["filters"]}
+        n_blocks = winograd.tiling(plan, n_images).n_blocks
+    else:
+        n_blocks = len(plan.blocks(n_images))
+    layer.join(work.loop(n_blocks, inputs, outputs), inputs | outputs, work)
+    if winograd.pays(plan):
+        winograd.transform_filters_back(total, dcoef)
+    else:
+        dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
+
+
+def add_gradients(plan, loop, source, arrays, work):
+    """Add up the gradients of a layer's filters over the blocks of a loop."""
+    x, total = arrays["x"], arrays["total"]
+    if winograd.pays(plan):
+        filters, dx = arrays["filters"], arrays["dx"]
+        winograd.backward(plan, x, filters, source, work, total, dx, loop)
+    else:
+        convolution.backward_weights(plan, x, source, work, total, loop)
 
 
 def kernel_shapes(plan, n_images):

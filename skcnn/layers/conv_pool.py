@@ -5,7 +5,7 @@ from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
 from skcnn._engine.memory import Scratch
 from skcnn.layers.base import Layer, Mask
-from skcnn.layers.conv import kernel_shapes
+from skcnn.layers.conv import add_gradients, filter_gradient, kernel_shapes
 from skcnn.layers.pool import MaxPool
 
 
@@ -106,25 +106,31 @@ class ConvPool(Layer):
     def backward(self, dy, weights, grads, work):
         plan = work.once("plan", self.plan)
         grads["intercept"].fill(0)
-        source = epilogue.PoolSource(
-            dy,
-            work["y"],
-            ACTIVATIONS[self.conv.activation],
-            grads["intercept"],
-            *self._scratch(plan, dy.shape[3], work),
-            (work["column_mask"], work["row_mask"]),
-        )
-        x, dx = work["x"], work["dx"] if work.needs_dx else None
-        coef, dcoef = weights["coef"], grads["coef"]
+        dx = work["dx"] if work.needs_dx else None
+        inputs = {name: work[name] for name in ("x", "y", "column_mask", "row_mask")}
+        outputs = {"dy": dy, "dintercept": grads["intercept"]}
         if winograd.pays(plan):
-            winograd.backward(plan, x, coef, source, work, dcoef, dx)
+            filter_gradient(self, plan, work, inputs, outputs | {"dx": dx}, grads["coef"])
             return dx
         border = plan.rows.size - 1
         keep = work["dz"][border : border + plan.n_rows] if work.needs_dx else None
-        recorded = epilogue.Recorder(source, keep)
-        convolution.backward_weights(plan, x, recorded, work, dcoef)
+        filter_gradient(self, plan, work, inputs, outputs | {"dz": keep}, grads["coef"])
         if work.needs_dx:
-            convolution.backward_input(
-                plan._replace(phases=1), work["dz"], coef, work["pieces"], dx
-            )
+            plan = plan._replace(phases=1)
+            convolution.backward_input(plan, work["dz"], weights["coef"], work["pieces"], dx)
         return dx
+
+    def join(self, loop, arrays, work):
+        """Do blocks of a backward pass; see `filter_gradient`."""
+        plan = work.once("plan", self.plan)
+        source = epilogue.PoolSource(
+            arrays["dy"],
+            arrays["y"],
+            ACTIVATIONS[self.conv.activation],
+            arrays["dintercept"],
+            *self._scratch(plan, arrays["dy"].shape[3], work),
+            (arrays["column_mask"], arrays["row_mask"]),
+        )
+        if not winograd.pays(plan):
+            source = epilogue.Recorder(source, arrays["dz"])
+        add_gradients(plan, loop, source, arrays, work)

@@ -1,0 +1,187 @@
+"""Loops that workers with nothing left to do join: each block once, in turn, and the same bits."""
+
+import os
+import sys
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from skcnn import CNNClassifier, _trainer
+from skcnn._engine import blocks, convolution, loops, memory, team, winograd
+from skcnn._engine.loops import Desks, Loop
+from skcnn._engine.memory import shared_empty
+from skcnn._engine.team import Team
+from skcnn._running import Runner
+from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, MaxPool
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux only")
+N_BLOCKS = 40
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Before its loops, worker 0 waits until another worker waits."""
+    own = Desks.loop
+
+    def loop(self, worker, *args):
+        deadline = time.monotonic() + 5
+        while worker == 0 and 1 not in self._waits.tolist() and time.monotonic() < deadline:
+            time.sleep(1e-4)
+        return own(self, worker, *args)
+
+    monkeypatch.setattr(Desks, "loop", loop)
+
+
+def test_alone():
+    loop = Loop(4)
+    seen = []
+    for block in loop:
+        with loop.turn(block):
+            seen.append(block)
+    assert seen == [0, 1, 2, 3]
+
+
+class Blocks:
+    """One worker's loop over blocks, which the others join."""
+
+    def __init__(self, members, before_turn):
+        self.members = members
+        self.before_turn = before_turn
+        self.order = members.lasting((N_BLOCKS + 1,), np.intp)  # their number, then blocks
+        self.doubled = members.lasting((N_BLOCKS,), float)
+        self.workers = members.lasting((N_BLOCKS,), np.intp)
+        self.numbers = np.arange(N_BLOCKS, dtype=float)  # not in shared memory
+        members.set_work(self.work, lambda part, n_parts: None, self.join)
+
+    def work(self, item, worker):
+        if item == 0:
+            arrays = {"numbers": self.numbers}, {"doubled": self.doubled, "nothing": None}
+            loop = self.members.loop_maker(worker)("here", N_BLOCKS, *arrays)
+            self.join("here", loop, arrays[0] | arrays[1], worker)
+
+    def join(self, place, loop, arrays, worker):
+        assert place == "here"
+        assert arrays["nothing"] is None
+        assert loop.is_joined == (worker != 0)
+        for block in loop:
+            time.sleep(1e-3)
+            self.before_turn(block, worker)
+            arrays["doubled"][block] = 2 * arrays["numbers"][block]
+            with loop.turn(block):
+                self.order[0] += 1
+                self.order[self.order[0]] = block
+                self.workers[block] = worker
+
+    def run(self):
+        self.order[...], self.workers[...], self.doubled[...] = 0, -1, 0
+        self.members.run(self.members.n_workers, True)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_each_block_once_and_in_turn(patient, n_jobs):
+    with Team(n_jobs) as members:
+        work = Blocks(members, lambda block, worker: None)
+        for _ in range(3):
+            work.run()
+            assert work.order.tolist() == [N_BLOCKS, *range(N_BLOCKS)]
+            assert_array_equal(work.doubled, 2.0 * np.arange(N_BLOCKS))
+            assert set(work.workers) == set(range(n_jobs))
+
+
+@pytest.mark.parametrize("bad_worker", [0, 1])
+def test_errors_in_a_joined_loop_come_through_and_the_team_goes_on(patient, bad_worker):
+    with Team(3) as members:
+        fails = members.lasting((1,), bool)
+
+        def fail(block, worker):
+            if fails and worker == bad_worker:
+                raise ValueError("no good")
+
+        work = Blocks(members, fail)
+        for fails[...] in (True, True, False):
+            if fails:
+                with pytest.raises(ValueError, match="no good"):
+                    work.run()
+            else:
+                work.run()
+                assert work.order.tolist() == [N_BLOCKS, *range(N_BLOCKS)]
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_a_helper_that_dies_is_an_error(patient, n_jobs):
+    parent = os.getpid()
+
+    def die(block, worker):
+        if os.getpid() != parent:
+            os._exit(1)
+
+    with Team(n_jobs) as members, pytest.raises(RuntimeError, match="ended unexpectedly"):
+        Blocks(members, die).run()
+
+
+def test_what_others_cannot_see_is_not_offered(patient):
+    with Team(2) as members:
+        work = Blocks(members, lambda block, worker: None)
+        seen, work.doubled = work.doubled, np.zeros(N_BLOCKS)
+        seen[...] = 0
+        work.run()
+        assert set(work.workers) == {0}
+        assert_array_equal(work.doubled, 2.0 * np.arange(N_BLOCKS))
+        assert not seen.any()
+
+
+def test_what_there_is_no_room_for_is_not_offered(patient, monkeypatch):
+    monkeypatch.setattr(loops, "OFFER_BYTES", 16)
+    with Team(2) as members:
+        work = Blocks(members, lambda block, worker: None)
+        work.run()
+        assert set(work.workers) == {0}
+
+
+STACKS = {  # and the steps whose blocks others take
+    "tiles": ((Conv(16), Conv(24), Conv(16), Dense(5)), {0, 1, 2}),
+    "pooled tiles": ((Conv(16), MaxPool(), Conv(24), MaxPool(), Dense(5)), {0, 1}),
+    "rows": ((Conv(3, 5, stride=2, activation="tanh"), AvgPool(), Dense(5)), {0}),
+    "pooled rows": ((Conv(4, 5), Conv(3, 5), MaxPool(), Dense(5)), {0, 1}),
+    "groups": ((Conv(6), Conv(4, groups=2, padding="valid"), GlobalAvgPool()), {0, 1}),
+}
+
+
+@pytest.mark.parametrize(("layers", "joined"), STACKS.values(), ids=STACKS.keys())
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_same_bits_if_workers_help_each_other(layers, joined, n_jobs, patient, monkeypatch):
+    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+    monkeypatch.setattr(_trainer, "SHARED_UPDATE", 0)
+    monkeypatch.setattr(memory, "OWN_BYTES", 0)
+    monkeypatch.setattr(blocks, "BLOCK_SIZE", 8 * 1024)
+    monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
+    monkeypatch.setattr(winograd, "TILE_RUN", 32)
+    helped = shared_empty((9,), np.intp)
+    join = Runner.join
+
+    def counted(self, place, *args):
+        helped[place[0]] += 1
+        join(self, place, *args)
+
+    monkeypatch.setattr(Runner, "join", counted)
+    caches = convolution._blocks, winograd.tiling, blocks.shard_slices
+    for cached in caches:
+        cached.cache_clear()
+    rng = np.random.default_rng(0)
+    y = np.arange(128) % 3
+    X = (rng.normal(size=(128, 14, 13, 2)) + y[:, None, None, None]).astype(np.float32)
+    fits = [
+        CNNClassifier(
+            layers, batch_size=64, max_iter=3, early_stopping=False, random_state=0, n_jobs=n
+        ).fit(X, y)
+        for n in (1, n_jobs)
+    ]
+    for cached in caches:
+        cached.cache_clear()
+    assert set(np.flatnonzero(helped)) == joined
+    one, other = (clf.coefs_ + clf.intercepts_ for clf in fits)
+    for a, b in zip(one, other, strict=True):
+        assert_array_equal(a, b)
+    assert fits[0].loss_curve_ == fits[1].loss_curve_
