@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from skcnn._engine.blocks import MOST_TICKETS, SPIN_SECONDS
+from skcnn._engine.blocks import MOST_TICKETS, NAP_SECONDS, SPIN_SECONDS
 from skcnn._engine.loops import Desks
 from skcnn._engine.memory import shared_empty
 
@@ -142,7 +142,7 @@ class Forks:
             if help_others():
                 deadline = time.perf_counter() + SPIN_SECONDS
             elif time.perf_counter() > deadline:
-                time.sleep(SPIN_SECONDS)
+                time.sleep(NAP_SECONDS)
                 self._check_lives(worker)
 
     def _check_lives(self, worker):
