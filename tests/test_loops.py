@@ -52,14 +52,15 @@ class Blocks:
         self.order = members.lasting((N_BLOCKS + 1,), np.intp)  # their number, then blocks
         self.doubled = members.lasting((N_BLOCKS,), float)
         self.workers = members.lasting((N_BLOCKS,), np.intp)
-        self.numbers = np.arange(N_BLOCKS, dtype=float)  # not in shared memory
+        # not in shared memory
+        self.inputs = {"numbers": np.arange(N_BLOCKS, dtype=float), "twos": np.full(N_BLOCKS, 2.0)}
         members.set_work(self.work, lambda part, n_parts: None, self.join)
 
     def work(self, item, worker):
         if item == 0:
-            arrays = {"numbers": self.numbers}, {"doubled": self.doubled, "nothing": None}
-            loop = self.members.loop_maker(worker)("here", N_BLOCKS, *arrays)
-            self.join("here", loop, arrays[0] | arrays[1], worker)
+            outputs = {"doubled": self.doubled, "nothing": None}
+            loop = self.members.loop_maker(worker)("here", N_BLOCKS, self.inputs, outputs)
+            self.join("here", loop, self.inputs | outputs, worker)
 
     def join(self, place, loop, arrays, worker):
         assert place == "here"
@@ -68,7 +69,7 @@ class Blocks:
         for block in loop:
             time.sleep(1e-3)
             self.before_turn(block, worker)
-            arrays["doubled"][block] = 2 * arrays["numbers"][block]
+            arrays["doubled"][block] = arrays["twos"][block] * arrays["numbers"][block]
             with loop.turn(block):
                 self.order[0] += 1
                 self.order[self.order[0]] = block
