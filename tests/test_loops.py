@@ -17,7 +17,7 @@ from skcnn._running import Runner
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, MaxPool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux only")
-N_BLOCKS = 40
+N_BLOCKS = 20
 
 
 @pytest.fixture
@@ -46,37 +46,42 @@ def test_alone():
 class Blocks:
     """One worker's loop over blocks, which the others join."""
 
-    def __init__(self, members, before_turn):
+    def __init__(self, members, before_turn, n_loops=1):
         self.members = members
         self.before_turn = before_turn
+        self.n_loops = n_loops
         self.order = members.lasting((N_BLOCKS + 1,), np.intp)  # their number, then blocks
-        self.doubled = members.lasting((N_BLOCKS,), float)
+        self.products = members.lasting((N_BLOCKS,), float)
         self.workers = members.lasting((N_BLOCKS,), np.intp)
         # not in shared memory
         self.inputs = {"numbers": np.arange(N_BLOCKS, dtype=float), "twos": np.full(N_BLOCKS, 2.0)}
         members.set_work(self.work, lambda part, n_parts: None, self.join)
 
     def work(self, item, worker):
+        """Do loops one after the other, each of which writes to the places of all."""
         if item == 0:
-            outputs = {"doubled": self.doubled, "nothing": None}
-            loop = self.members.loop_maker(worker)("here", N_BLOCKS, self.inputs, outputs)
-            self.join("here", loop, self.inputs | outputs, worker)
+            outputs = {"products": self.products, "nothing": None}
+            for place in range(self.n_loops):
+                self.order[0] = 0
+                loop = self.members.loop_maker(worker)(place, N_BLOCKS, self.inputs, outputs)
+                self.join(place, loop, self.inputs | outputs, worker)
 
     def join(self, place, loop, arrays, worker):
-        assert place == "here"
         assert arrays["nothing"] is None
         assert loop.is_joined == (worker != 0)
         for block in loop:
             time.sleep(1e-3)
             self.before_turn(block, worker)
-            arrays["doubled"][block] = arrays["twos"][block] * arrays["numbers"][block]
+            product = arrays["twos"][block] * arrays["numbers"][block]
+            arrays["products"][block] += (place + 1) * product
             with loop.turn(block):
                 self.order[0] += 1
                 self.order[self.order[0]] = block
                 self.workers[block] = worker
+            time.sleep(3e-3 if worker == 1 else 0)  # a loop may be over before it takes its next block
 
     def run(self):
-        self.order[...], self.workers[...], self.doubled[...] = 0, -1, 0
+        self.order[...], self.workers[...], self.products[...] = 0, -1, 0
         self.members.run(self.members.n_workers, True)
 
 
@@ -87,8 +92,17 @@ def test_each_block_once_and_in_turn(patient, n_jobs):
         for _ in range(3):
             work.run()
             assert work.order.tolist() == [N_BLOCKS, *range(N_BLOCKS)]
-            assert_array_equal(work.doubled, 2.0 * np.arange(N_BLOCKS))
+            assert_array_equal(work.products, 2.0 * np.arange(N_BLOCKS))
             assert set(work.workers) == set(range(n_jobs))
+
+
+def test_who_joins_one_loop_after_the_other_does_not_mix_them_up(patient):
+    with Team(4) as members:
+        work = Blocks(members, lambda block, worker: None, n_loops=8)
+        for _ in range(3):
+            work.run()
+            assert work.order.tolist() == [N_BLOCKS, *range(N_BLOCKS)]
+            assert_array_equal(work.products, 36 * 2.0 * np.arange(N_BLOCKS))
 
 
 @pytest.mark.parametrize("bad_worker", [0, 1])
@@ -125,11 +139,11 @@ def test_a_helper_that_dies_is_an_error(patient, n_jobs):
 def test_what_others_cannot_see_is_not_offered(patient):
     with Team(2) as members:
         work = Blocks(members, lambda block, worker: None)
-        seen, work.doubled = work.doubled, np.zeros(N_BLOCKS)
+        seen, work.products = work.products, np.zeros(N_BLOCKS)
         seen[...] = 0
         work.run()
         assert set(work.workers) == {0}
-        assert_array_equal(work.doubled, 2.0 * np.arange(N_BLOCKS))
+        assert_array_equal(work.products, 2.0 * np.arange(N_BLOCKS))
         assert not seen.any()
 
 

@@ -66,7 +66,8 @@ class _OwnLoop(Loop):
             rest = range(block, self._n_blocks)
             if len(rest) > 1 and self._offer(rest):
                 self._is_offered = True
-                yield from self._desk.take()
+                while ticket := self._desk.take():
+                    yield ticket[1]
                 self._desk.wait_for_turn(self._n_blocks)
                 return
             yield block
@@ -76,17 +77,25 @@ class _OwnLoop(Loop):
 
 
 class _JoinedLoop(Loop):
-    """Those blocks of another worker's loop that this one takes, `first` among them."""
+    """Those blocks of another worker's loop that this one takes.
+
+    Attributes
+    ----------
+    ticket : (int, int) or None
+        The next block's; in the end one of the loop that the other worker has come to meanwhile, or None.
+    """
 
     is_joined = True
 
-    def __init__(self, first, desk):
-        self._first = first
+    def __init__(self, ticket, desk):
+        self.ticket = ticket
         self._desk = desk
 
     def __iter__(self):
-        yield self._first
-        yield from self._desk.take()
+        loop, _ = self.ticket
+        while self.ticket and self.ticket[0] == loop:
+            yield self.ticket[1]
+            self.ticket = self._desk.take()
 
     def turn(self, block):
         return self._desk.turn(block)
@@ -125,14 +134,14 @@ class Desk:
         self._state[0] += 1
 
     def take(self):
-        """Yield blocks that are still to be had."""
+        """Return ``(number of the loop, block)`` of a block that is to be had, or None."""
         while True:
             try:
-                loop, block = _TICKET.unpack(os.read(self._tickets, _TICKET.size))
+                ticket = _TICKET.unpack(os.read(self._tickets, _TICKET.size))
             except BlockingIOError:  # no more
-                return
-            if loop == self._state[0]:  # not one that was taken back
-                yield block
+                return None
+            if ticket[0] == self._state[0]:  # not one that was taken back
+                return ticket
 
     def note(self):
         """Return the note; it stays as it is while a block that was taken is not done."""
@@ -211,13 +220,15 @@ class Desks:
         """
         self._waits[worker] = 1
         for desk in self._desks:
-            for block in desk.take():
+            ticket = desk.take()
+            while ticket:
                 self._waits[worker] = 0
                 place, places = pickle.loads(desk.note())
                 arrays = {name: self._view(*where) for name, where in places.items()}
-                self._join(place, _JoinedLoop(block, desk), arrays, worker)
-                return True
-        return False
+                loop = _JoinedLoop(ticket, desk)
+                self._join(place, loop, arrays, worker)
+                ticket = loop.ticket
+        return not self._waits[worker]
 
     def clear(self):
         """Take back all that is left of loops that failed; while nobody works."""
