@@ -78,7 +78,8 @@ class Blocks:
                 self.order[0] += 1
                 self.order[self.order[0]] = block
                 self.workers[block] = worker
-            time.sleep(3e-3 if worker == 1 else 0)  # a loop may be over before it takes its next block
+            if worker == 1:  # the loop may be over before it takes its next block
+                time.sleep(3e-3)
 
     def run(self):
         self.order[...], self.workers[...], self.products[...] = 0, -1, 0
