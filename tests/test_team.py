@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from skcnn._engine import team
+from skcnn._engine.forks import Forks
 from skcnn._engine.team import Team, n_threads
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux only")
@@ -107,6 +108,18 @@ def test_parts_are_finished_once_all_items_are_done(way, slow_worker):
             else:
                 assert found.tolist() == [[1, 5], [0, 0], [0, 0]]
             members.run(5)
+
+
+@on_linux
+def test_who_fails_has_not_met_the_others(monkeypatch):
+    """Even if it fails while another one is looking: that once finished its part of a failed order."""
+    forks, found = Forks(None, 2), []
+    forks._here = 0, 1, 2
+    monkeypatch.setattr(forks, "_wait", lambda ready: found.append(ready()))
+    for forks._met[1] in (0, 2, 3):  # not there yet, met, failed
+        forks._meet()
+    assert found == [False, True, False]
+    forks.close()
 
 
 @on_linux

@@ -119,7 +119,10 @@ class Forks:
         """Wait until all workers have come as far as this, and help them; return their number."""
         worker, order, n_workers = self._here
         self._met[worker] = 2 * order
-        all_met = lambda: min(self._met[:n_workers]) == 2 * order  # noqa: E731
+
+        def all_met():  # one that has failed since it was looked for is further than here
+            return all(met == 2 * order for met in self._met[:n_workers])
+
         if self.desks is None:
             self._wait(all_met)
         else:
