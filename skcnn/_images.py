@@ -1,5 +1,7 @@
 """Images in: from what users pass to batches of maps."""
 
+import math
+
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
@@ -20,8 +22,8 @@ def flatten_images(X):
             f"(n_samples, rows, columns, channels). Got an array of {len(shape)} dimensions instead."
         )
     X = np.asarray(X)
-    image_shape = (*shape[1:], 1)[:3]
-    return X.reshape(len(X), int(np.prod(image_shape))), tuple(int(n) for n in image_shape)
+    image_shape = (*X.shape[1:], 1)[:3]
+    return X.reshape(len(X), math.prod(image_shape)), image_shape
 
 
 def _to_array(X):

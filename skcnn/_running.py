@@ -80,7 +80,7 @@ def predict_outputs(network, weights, images, n_jobs):
     parts = predicted_parts(network, len(images))
     n_bytes = len(images) * rows * columns * channels * weights.itemsize
     with Team(n_jobs, network.flops * len(images), n_bytes, long=True) as team:
-        runner = Runner(network, weights, False, team, weights_stay=True)
+        runner = Runner(network, weights, False, team, weights_stay=len(parts) > 1)
         outputs = team.empty((len(images), channels, rows, columns), weights.dtype)
 
         def run(number, worker):

@@ -178,6 +178,6 @@ class Buffers:
         if self._scratch is None:
             n_bytes = self._scratch_bytes
             place = self._arena and n_bytes > OWN_BYTES and self._arena.take(n_bytes)
-            self._scratch = place or (np.zeros(n_bytes, np.uint8), 0)
+            self._scratch = place or (np.empty(n_bytes, np.uint8), 0)
         memory, first = self._scratch
         return _array(memory, first + start, shape, dtype), start + _line_bytes(shape, dtype)

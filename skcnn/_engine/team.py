@@ -68,7 +68,7 @@ def n_threads(n_jobs):
     in its processes what it has put into the environment.
     """
     n = joblib.effective_n_jobs(n_jobs)
-    if get_active_backend()[0].nesting_level:
+    if n > 1 and get_active_backend()[0].nesting_level:
         allotted = os.environ.get("OMP_NUM_THREADS", "")
         n = min(n, int(allotted) if allotted.isdecimal() else 1)
     return max(n, 1)

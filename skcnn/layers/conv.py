@@ -1,5 +1,7 @@
 """The convolutional layer."""
 
+from functools import cache
+
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
@@ -267,6 +269,7 @@ def add_gradients(plan, loop, source, arrays, work):
         convolution.backward_weights(plan, x, source, work, total, loop)
 
 
+@cache
 def kernel_shapes(plan, n_images):
     """Return the shapes of the scratch arrays that the kernel for `plan` needs."""
     if winograd.pays(plan):

@@ -54,8 +54,9 @@ class ConvPool(Layer):
 
     def buffer_shapes(self, input_shape, n_images):
         plan = self.plan(input_shape)
-        rows, columns, filters = self.output_shape(input_shape)
-        shapes = kernel_shapes(plan, n_images) | {
+        rows, columns, filters = plan.rows.n_out // 2, plan.columns.n_out // 2, plan.filters
+        shapes = {
+            **kernel_shapes(plan, n_images),
             "y": (rows, filters, columns, n_images),
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
@@ -66,7 +67,7 @@ class ConvPool(Layer):
                 "column_mask": Mask((tiles.n_blocks, 4, 2, *row)),
                 "row_mask": Mask((tiles.n_blocks, 2, 2, *row)),
             }
-        n_block = plan.block_rows(n_images)
+        n_block = shapes["z"][1]
         row = (filters, columns * n_images)
         border = plan.rows.size - 1
         return shapes | {
