@@ -12,6 +12,7 @@ from skcnn import CNNClassifier
 from skcnn._engine import blocks, convolution, winograd
 from skcnn._network import Network
 from skcnn.layers import AvgPool, Conv, Dense, MaxPool
+from skcnn.layers.conv import kernel_shapes
 from skcnn.layers.conv_pool import ConvPool
 
 SIDES = st.integers(1, 14)
@@ -23,6 +24,12 @@ def random_conv(rng, layer, shape, n_images, dtype=float):
     images = rng.standard_normal((n_images, *shape)).astype(dtype)
     weights = {k: rng.standard_normal(s) for k, s in layer.weight_shapes(shape).items()}
     return images, weights, layer.public_coef(weights["coef"])
+
+
+def forget():
+    """Let what depends on the size of blocks be found anew."""
+    convolution._blocks.cache_clear()
+    kernel_shapes.cache_clear()
 
 
 def fits(layer, shape):
@@ -153,10 +160,10 @@ def test_blocks_of_any_size(layer, monkeypatch):
     results = []
     for size in (1, 700, 10**6):
         monkeypatch.setattr(blocks, "BLOCK_SIZE", size)
-        convolution._blocks.cache_clear()
+        forget()
         results.append(run(layer, to_maps(images), dy, weights))
         results.append(run(layer, to_maps(images), dy, weights, needs_dx=False))
-    convolution._blocks.cache_clear()
+    forget()
     y, dx, grads = results[0]
     for other_y, other_dx, other_grads in results[1:]:
         assert_allclose(other_y, y, atol=1e-12)

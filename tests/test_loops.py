@@ -15,6 +15,7 @@ from skcnn._engine.memory import shared_empty
 from skcnn._engine.team import Team
 from skcnn._running import Runner
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, MaxPool
+from skcnn.layers.conv import kernel_shapes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux only")
 N_BLOCKS = 20
@@ -182,7 +183,7 @@ def test_same_bits_if_workers_help_each_other(layers, joined, n_jobs, patient, m
         join(self, place, *args)
 
     monkeypatch.setattr(Runner, "join", counted)
-    caches = convolution._blocks, winograd.tiling, blocks.shard_slices
+    caches = convolution._blocks, kernel_shapes, winograd.tiling, blocks.shard_slices
     for cached in caches:
         cached.cache_clear()
     rng = np.random.default_rng(0)

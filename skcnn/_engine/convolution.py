@@ -15,7 +15,7 @@ import numpy as np
 from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.geometry import Axis, plan_axes, taps_within
 from skcnn._engine.memory import Scratch
-from skcnn._engine.products import multiply, row_products, sums_shape
+from skcnn._engine.products import multiply, row_products, sums_shape, turned_shape
 
 
 class ConvPlan(NamedTuple):
@@ -74,10 +74,12 @@ class ConvPlan(NamedTuple):
         n_out = self.block_rows(n_images)
         n_rows = n_out * self.row_step + self.overlap
         run = self.n_columns * n_images
+        products = n_out, self.kernel_volume, self.filters, run
         return {
             "wide": (self.phases, n_rows, self.channels * self.columns.size, spaced(run)),
             "z": Scratch((self.phases, n_out, self.filters, spaced(run))),
-            "products": Scratch(sums_shape(n_out, self.kernel_volume, self.filters, run)),
+            "products": Scratch(sums_shape(*products)),
+            "turned": Scratch(turned_shape(*products)),
             "total": Scratch((self.kernel_volume, self.filters)),
         }
 
@@ -125,7 +127,7 @@ def backward_weights(plan, x, source, work, total, loop):
         is_wide = keeps_wide and number == 0  # as `forward` has left it
         windows = _row_windows(plan, x, work["wide"], rows, is_wide)
         sums = [
-            row_products(windows[phase], dz, work["products"])
+            row_products(windows[phase], dz, work["products"], work["turned"])
             for phase, dz in enumerate(source.block(rows))
         ]
         with loop.turn(number):

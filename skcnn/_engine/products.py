@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from skcnn._engine.blocks import PIECE_COLUMNS, PIECE_DEPTH, PIECE_ROWS, SMALL_PRODUCT
+from skcnn._engine.blocks import (
+    LINE_BYTES,
+    PIECE_COLUMNS,
+    PIECE_DEPTH,
+    PIECE_ROWS,
+    ROW_RESULTS,
+    SMALL_PRODUCT,
+    TURNED_ROWS,
+)
 
 
 def multiply(a, b, out):
@@ -31,11 +39,21 @@ def _pieces(b, n_columns):
     return b.reshape(*b.shape[:-1], -1, n_columns).swapaxes(-3, -2)
 
 
+def _is_turned(n_left, n_right):
+    """Whether of a product of rows the right ones are put in the order of a plain product first."""
+    n_results = n_left * n_right
+    small = n_results * PIECE_COLUMNS[0] <= SMALL_PRODUCT
+    return small and n_results > ROW_RESULTS and n_right <= TURNED_ROWS
+
+
 def _row_piece(n_left, n_right, run):
     """Return how much of rows of length `run` is multiplied at once."""
-    least, most = PIECE_ROWS
-    size = min(SMALL_PRODUCT // (n_left * n_right) // least * least, most)
-    return size if size else run
+    n_results = n_left * n_right
+    if n_results > ROW_RESULTS and not _is_turned(n_left, n_right):
+        return run
+    n_pieces = -(-run // min(SMALL_PRODUCT // n_results, PIECE_ROWS))
+    in_line = LINE_BYTES // np.dtype(np.float32).itemsize
+    return min(-(-run // n_pieces // in_line) * in_line, run)
 
 
 def sums_shape(n_stacked, n_left, n_right, run):
@@ -44,19 +62,27 @@ def sums_shape(n_stacked, n_left, n_right, run):
     return (n_stacked, n_pieces, n_left, n_right)
 
 
-def row_products(left, right, scratch):
+def turned_shape(n_stacked, n_left, n_right, run):
+    """Return the shape of the right matrices in the order that `row_products` takes them in."""
+    return (n_stacked, run, n_right) if _is_turned(n_left, n_right) else (0,)
+
+
+def row_products(left, right, scratch, turned):
     """Return the sum of the products ``left @ right.T`` of stacked matrices, a few columns at a time."""
-    run = left.shape[-1]
-    size = _row_piece(left.shape[-2], right.shape[-2], run)
+    n_stacked, n_left, run = left.shape
+    right = right.swapaxes(1, 2)
+    if turned.size:
+        np.copyto(turned[:n_stacked], right)
+        right = turned[:n_stacked]
+    size = _row_piece(n_left, right.shape[2], run)
     n_whole = run // size
-    parts = scratch[: len(left), :n_whole]
-    a, b = (_pieces(m[..., : n_whole * size], size) for m in (left, right))
-    np.matmul(a, b.swapaxes(-1, -2), out=parts)
+    whole = right[:, : n_whole * size].reshape(n_stacked, n_whole, size, -1)
+    parts = scratch[:n_stacked, :n_whole]
+    np.matmul(_pieces(left[..., : n_whole * size], size), whole, out=parts)
     if n_whole * size < run:
         rest = slice(n_whole * size, run)
-        last = scratch[: len(left), n_whole]
-        np.matmul(left[..., rest], right[..., rest].swapaxes(-1, -2), out=last)
-        parts = scratch[: len(left), : n_whole + 1]
+        np.matmul(left[..., rest], right[:, rest], out=scratch[:n_stacked, n_whole])
+        parts = scratch[:n_stacked, : n_whole + 1]
     return np.add.reduce(parts, axis=(0, 1))
 
 
