@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from skcnn import CNNClassifier, _trainer
 from skcnn._engine import blocks, convolution, loops, memory, team, winograd
-from skcnn._engine.loops import Desks, Loop
+from skcnn._engine.loops import Desk, Desks, Loop
 from skcnn._engine.memory import shared_empty
 from skcnn._engine.team import Team
 from skcnn._running import Runner
@@ -33,6 +33,26 @@ def patient(monkeypatch):
         return own(self, worker, *args)
 
     monkeypatch.setattr(Desks, "loop", loop)
+
+
+def leave_blocks(monkeypatch, waits):
+    """Let worker 0 leave the blocks that it offers to others while ``waits(step)``, for some seconds."""
+    parent, make, take, own = os.getpid(), Desks.loop, Desk.take, {}
+
+    def loop(self, worker, place, *args):
+        own.update(desk=self._desks[worker], step=place[0])
+        return make(self, worker, place, *args)
+
+    def take_late(self):
+        deadline = time.monotonic() + 5
+        while os.getpid() == parent and self is own.get("desk") and waits(own["step"]):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(1e-4)
+        return take(self)
+
+    monkeypatch.setattr(Desks, "loop", loop)
+    monkeypatch.setattr(Desk, "take", take_late)
 
 
 def test_alone():
@@ -183,6 +203,7 @@ def test_same_bits_if_workers_help_each_other(layers, joined, n_jobs, patient, m
         join(self, place, *args)
 
     monkeypatch.setattr(Runner, "join", counted)
+    leave_blocks(monkeypatch, lambda place: place in joined and not helped[place])
     caches = convolution._blocks, kernel_shapes, winograd.tiling, blocks.shard_slices
     for cached in caches:
         cached.cache_clear()
