@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from skcnn import CNNClassifier
 from skcnn._engine import blocks, convolution, winograd
+from skcnn._engine.products import row_products, sums_shape, turned_shape
 from skcnn._network import Network
 from skcnn.layers import AvgPool, Conv, Dense, MaxPool
 from skcnn.layers.conv import kernel_shapes
@@ -132,6 +133,29 @@ def test_convolution_with_pooling(rows, columns, c, filters, size, stride, paddi
         assert_allclose(dx, dx_apart, rtol=0, atol=1e-9)
         assert_allclose(grads["coef"], grads_apart["coef"], rtol=0, atol=1e-9)
     assert_allclose(grads["intercept"], grads_apart["intercept"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n_left", "n_right", "turns"),
+    [
+        (9, 8, False),
+        (27, 32, False),
+        (75, 20, True),
+        (150, 16, True),
+        (300, 48, True),
+        (150, 64, False),
+    ],
+)
+@pytest.mark.parametrize("run", [1, 63, 640, 1000, 1792])
+def test_products_of_rows(n_left, n_right, turns, run):
+    """Few results in pieces, more of few right rows turned, others as they are: the same sum."""
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((3, n_left, run)), rng.standard_normal((3, n_right, run))
+    shape = 4, n_left, n_right, run  # room for one row more than there is
+    scratch, turned = (np.full(f(*shape), np.nan) for f in (sums_shape, turned_shape))
+    assert (turned.size > 0) == turns
+    found = row_products(left, right, scratch, turned)
+    assert_allclose(found, np.einsum("rik,rjk->ij", left, right), atol=1e-10)
 
 
 def test_ties_in_a_fused_pooling_go_to_the_first():
