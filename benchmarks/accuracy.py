@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from skcnn import CNNClassifier
-from skcnn._network import Network
+from skcnn._model.network import Network
+from skcnn._training.schedules import Constant, OneCycle
 from skcnn.architectures import lenet5
 from skcnn.layers import (
     Activation,
@@ -38,7 +39,6 @@ from skcnn.layers import (
     MaxPool,
     Residual,
 )
-from skcnn.schedules import Constant, OneCycle
 
 DATA = Path(os.environ.get("SKCNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 N_JOBS = 2

@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier
 from skcnn._engine.blocks import even_slices
-from skcnn._engine.team import Team, small_ufunc_buffer
-from skcnn._solvers import make_optimizer
-from skcnn._trainer import Trainer
-from skcnn._training import train_step
+from skcnn._training.loop import train_step
+from skcnn._training.solvers import make_optimizer
+from skcnn._training.steps import Trainer
+from skcnn._workers.team import Team, small_ufunc_buffer
 from skcnn.layers import Conv, MaxPool
 from skcnn.layers.base import Work
 

@@ -1,6 +1,6 @@
 """Convolutional networks for people who live in scikit-learn."""
 
-from skcnn._versions import show_versions
+from skcnn._workers.versions import show_versions
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
 from skcnn.regressor import CNNRegressor

@@ -8,10 +8,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
 
-from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
-from skcnn._fitted import ClassProbabilities
-from skcnn._solvers import goes_in_steps
-from skcnn._targets import encode_labels, weigh_classes
+from skcnn._data.targets import encode_labels, weigh_classes
+from skcnn._estimator import DEFAULT_LAYERS, BaseCNN
+from skcnn._model.fitted import ClassProbabilities
+from skcnn._training.solvers import goes_in_steps
 
 
 class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):

@@ -6,12 +6,12 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skcnn import _images
-from skcnn._cnn import BaseCNN
+from skcnn._data import images as _images
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._features import BOTH_SIGNS, POOLINGS
-from skcnn._features_mixin import FeaturesMixin
-from skcnn._learning import learn, learn_more
+from skcnn._estimator import BaseCNN
+from skcnn._features.features import BOTH_SIGNS, POOLINGS
+from skcnn._features.fitted import FeaturesMixin
+from skcnn._features.learning import learn, learn_more
 from skcnn.layers.conv import check_pair
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]

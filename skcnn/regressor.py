@@ -8,10 +8,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._cnn import DEFAULT_LAYERS, BaseCNN
-from skcnn._solvers import goes_in_steps
-from skcnn._targets import encode_numbers
-from skcnn.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
+from skcnn._data.targets import encode_numbers
+from skcnn._engine.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
+from skcnn._estimator import DEFAULT_LAYERS, BaseCNN
+from skcnn._training.solvers import goes_in_steps
 
 SMALLEST_RATE = 1e-6  # that training starts from
 

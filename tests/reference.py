@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import correlate
 from scipy.special import erf, expit
 
-from skcnn._engine.memory import Buffers
+from skcnn._workers.memory import Buffers
 from skcnn.layers.base import Shard, Work
 
 ACTIVATE = {

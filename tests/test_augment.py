@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import stats
 
-from skcnn._augment import _outputs, check_augment, epoch_key, uniforms
+from skcnn._data.augment import _outputs, check_augment, epoch_key, uniforms
 
 SHAPE = (9, 7, 2)
 INDEX = np.array([4, 100, 7, 12, 59_999, 3, 0, 21, 33, 8, 2])

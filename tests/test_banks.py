@@ -17,8 +17,8 @@ from sklearn.decomposition import IncrementalPCA
 from threadpoolctl import threadpool_limits
 
 from skcnn import ConvFeatureExtractor
-from skcnn._banks import LearnedBank
-from skcnn._patches import Whitener
+from skcnn._features.banks import LearnedBank
+from skcnn._features.patches import Whitener
 
 METHODS = ["kmeans", "patches", "pca", "random"]
 RNG = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from reference import Run
 from sklearn.base import clone
 
 from skcnn import CNNClassifier
-from skcnn._engine import team
+from skcnn._workers import team
 from skcnn.layers import Conv, Dense, Dropout, MaxPool
 
 RNG = np.random.default_rng(0)

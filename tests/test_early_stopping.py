@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skcnn import CNNClassifier, CNNRegressor
-from skcnn._engine import blocks, team
+from skcnn._engine import blocks
+from skcnn._workers import team
 from skcnn.layers import BatchNorm, Conv, Dense, Dropout, Layer, MaxPool
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from threadpoolctl import threadpool_limits
 
 from skcnn import ConvFeatureExtractor
-from skcnn._engine import blocks, convolution, encoding, team
+from skcnn._engine import blocks, convolution, encoding
+from skcnn._workers import team
 
 RNG = np.random.default_rng(0)
 GREY = RNG.normal(size=(6, 9, 8, 1)) + 2

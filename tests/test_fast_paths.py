@@ -11,10 +11,10 @@ from sklearn.datasets import load_digits
 from skcnn import CNNClassifier
 from skcnn._engine import blocks, convolution, winograd
 from skcnn._engine.products import row_products, sums_shape, turned_shape
-from skcnn._network import Network
+from skcnn._model.conv_pool import ConvPool
+from skcnn._model.network import Network
 from skcnn.layers import AvgPool, Conv, Dense, MaxPool
 from skcnn.layers.conv import kernel_shapes
-from skcnn.layers.conv_pool import ConvPool
 
 SIDES = st.integers(1, 14)
 PADDINGS = st.sampled_from(["same", "valid", 1, 2, (0, 1), (2, 0)])

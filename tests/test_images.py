@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
-from skcnn._engine import team
-from skcnn._images import channel_statistics
+from skcnn._data.images import channel_statistics
+from skcnn._workers import team
 from skcnn.layers import Conv, Dense, MaxPool
 
 RNG = np.random.default_rng(0)

@@ -9,8 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from skcnn import CNNClassifier, CNNRegressor, _training
-from skcnn._engine import team
+from skcnn import CNNClassifier, CNNRegressor
+from skcnn._training import loop as _training
+from skcnn._workers import team
 from skcnn.layers import BatchNorm, Conv, Dense, Dropout, MaxPool, Residual
 
 rng = np.random.default_rng(0)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from skcnn import CNNClassifier, _trainer
-from skcnn._engine import blocks, convolution, loops, memory, team, winograd
-from skcnn._engine.loops import Desk, Desks, Loop
-from skcnn._engine.memory import shared_empty
-from skcnn._engine.team import Team
-from skcnn._running import Runner
+from skcnn import CNNClassifier
+from skcnn._engine import blocks, convolution, winograd
+from skcnn._model.forward import Runner
+from skcnn._training import steps as _trainer
+from skcnn._workers import loops, memory, team
+from skcnn._workers.loops import Desk, Desks, Loop
+from skcnn._workers.memory import shared_empty
+from skcnn._workers.team import Team
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, MaxPool
 from skcnn.layers.conv import kernel_shapes
 

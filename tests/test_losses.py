@@ -14,7 +14,7 @@ from sklearn.metrics import (
     mean_squared_error,
 )
 
-from skcnn.losses import (
+from skcnn._engine.losses import (
     LARGEST_LOG_RATE,
     AbsoluteError,
     BinaryCrossEntropy,

@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from skcnn._engine import forks, memory
 from skcnn._engine.blocks import KEPT_REGIONS, OWN_BYTES, REGION_BYTES
-from skcnn._engine.memory import Arena, Buffers, Scratch
-from skcnn._engine.team import Team
+from skcnn._workers import forks, memory
+from skcnn._workers.memory import Arena, Buffers, Scratch
+from skcnn._workers.team import Team
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="regions are kept on Linux only")
 

@@ -7,9 +7,10 @@ from numpy.testing import assert_allclose
 from scipy.special import log_expit, log_softmax
 
 from skcnn import CNNClassifier
-from skcnn._engine import team, winograd
+from skcnn._engine import winograd
 from skcnn._engine.blocks import PREPARED_PARTS, images_to_predict
-from skcnn._network import Network
+from skcnn._model.network import Network
+from skcnn._workers import team
 from skcnn.layers import Activation, AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
 
 N, ALPHA = 7, 0.3

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
-from skcnn.optimizers import SGD, Adam, AdamW, RMSprop, clip_norm
+from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop, clip_norm
 
 N_STEPS = 7
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import inv, sqrtm, toeplitz
 
-from skcnn import _patches
-from skcnn._patches import Whitener, draw_patches
+from skcnn._features import patches as _patches
+from skcnn._features.patches import Whitener, draw_patches
 
 RNG = np.random.default_rng(0)
 GREY = RNG.normal(size=(4, 6, 7, 1))

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
-from skcnn._network import Network
+from skcnn._model.network import Network
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, MaxPool, Residual
 
 RNG = np.random.default_rng(0)

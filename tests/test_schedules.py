@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from skcnn.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
+from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 
 ALL = {
     "constant": Constant(0.1),

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skcnn import CNNClassifier, CNNRegressor
-from skcnn._solvers import make_optimizer
+from skcnn._training.solvers import make_optimizer
 from skcnn.layers import Dense
 
 N = 13

@@ -10,9 +10,9 @@ import joblib
 import numpy as np
 import pytest
 
-from skcnn._engine import team
-from skcnn._engine.forks import Forks
-from skcnn._engine.team import Team, n_threads
+from skcnn._workers import team
+from skcnn._workers.forks import Forks
+from skcnn._workers.team import Team, n_threads
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="forks are made on Linux only")
 
@@ -153,7 +153,7 @@ def test_forks_end_with_a_parent_that_is_killed(meets):
     """Also those that wait for it in a meeting."""
     code = f"""
 import os, time
-from skcnn._engine.team import Team
+from skcnn._workers.team import Team
 
 def work(item, worker):
     if worker == 0:

@@ -10,8 +10,11 @@ import pytest
 from sklearn.base import clone
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skcnn import CNNClassifier, ConvFeatureExtractor, _trainer, optimizers
-from skcnn._engine import blocks, team
+from skcnn import CNNClassifier, ConvFeatureExtractor
+from skcnn._engine import blocks
+from skcnn._training import optimizers
+from skcnn._training import steps as _trainer
+from skcnn._workers import team
 from skcnn.layers import AvgPool, BatchNorm, Conv, Dense, GlobalMaxPool, Layer, MaxPool
 
 STACKS = {

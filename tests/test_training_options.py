@@ -11,8 +11,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skcnn import CNNClassifier, CNNRegressor
+from skcnn._training.optimizers import SGD
 from skcnn.layers import BatchNorm, Conv, Dense, Dropout, Layer, MaxPool
-from skcnn.optimizers import SGD
 
 RNG = np.random.default_rng(0)
 N = 90

@@ -5,7 +5,7 @@ import pytest
 import sklearn
 
 from skcnn import __version__, show_versions
-from skcnn._versions import older_kernels
+from skcnn._workers.versions import older_kernels
 
 
 def test_show_versions(capsys):

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skcnn import CNNClassifier, CNNRegressor, losses
+from skcnn import CNNClassifier, CNNRegressor
 from skcnn import layers as L
+from skcnn._engine import losses
 from skcnn._engine.blocks import shard_slices
-from skcnn._solvers import make_optimizer
+from skcnn._training.solvers import make_optimizer
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -14,8 +14,8 @@ import numpy as np
 
 from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.geometry import Axis, plan_axes, taps_within
-from skcnn._engine.memory import Scratch
 from skcnn._engine.products import multiply, row_products, sums_shape, turned_shape
+from skcnn._workers.memory import Scratch
 
 
 class ConvPlan(NamedTuple):

@@ -15,8 +15,8 @@ import numpy as np
 
 from skcnn._engine.blocks import MOVE_FLOPS, TILE_RUN, spaced
 from skcnn._engine.convolution import ConvPlan
-from skcnn._engine.memory import Scratch
 from skcnn._engine.products import multiply
+from skcnn._workers.memory import Scratch
 
 TILE = 4  # outputs of a tile on each axis
 READ = TILE + 2  # inputs that it reads

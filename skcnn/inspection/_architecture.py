@@ -6,15 +6,15 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn import _images
-from skcnn._cnn import BaseCNN
+from skcnn._data import images as _images
 from skcnn._engine.geometry import pair
-from skcnn._features_mixin import FeaturesMixin
-from skcnn._network import check_layers
-from skcnn._summary import summarize
+from skcnn._estimator import BaseCNN
+from skcnn._features.fitted import FeaturesMixin
+from skcnn._model.encoded_conv import EncodedConv
+from skcnn._model.network import check_layers
+from skcnn._model.summary import summarize
 from skcnn.inspection._draw import PAGE_WIDTH, divided
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
-from skcnn.layers.encoded_conv import EncodedConv
 
 PER_ROW = 8  # stages side by side, so that text fits at the width of a page
 LARGEST = 0.56  # side of the largest map, in distances between stages

@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skcnn import _images
+from skcnn._data import images as _images
+from skcnn._engine.losses import MultilabelCrossEntropy
 from skcnn.inspection._draw import PAGE_WIDTH, cell_width, divided, limits, show_image
 from skcnn.inspection._score import check_cnn
-from skcnn.losses import MultilabelCrossEntropy
 
 
 class ErrorDisplay:

@@ -4,8 +4,8 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._features_mixin import FeaturesMixin
-from skcnn._trace import PlainNetwork
+from skcnn._features.fitted import FeaturesMixin
+from skcnn._model.trace import PlainNetwork
 from skcnn.inspection._draw import (
     add_colorbar,
     cell_width,

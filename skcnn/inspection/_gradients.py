@@ -5,11 +5,11 @@ import copy
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skcnn import _images
-from skcnn._cnn import BaseCNN
-from skcnn._engine.team import Team, small_ufunc_buffer
-from skcnn._network import check_layers
-from skcnn._trace import aligned, named_layers
+from skcnn._data import images as _images
+from skcnn._estimator import BaseCNN
+from skcnn._model.network import check_layers
+from skcnn._model.trace import aligned, named_layers
+from skcnn._workers.team import Team, small_ufunc_buffer
 from skcnn.layers.base import Shard, Work
 
 STEP = 1e-6  # of the differences: in float64 they and rounding err alike, about 1e-9 of the value

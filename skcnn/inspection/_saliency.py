@@ -8,8 +8,8 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.geometry import pair
-from skcnn._engine.team import Team, small_ufunc_buffer
-from skcnn._trace import IMAGES_AT_ONCE, FixedNorm
+from skcnn._model.trace import IMAGES_AT_ONCE, FixedNorm
+from skcnn._workers.team import Team, small_ufunc_buffer
 from skcnn.inspection._score import Score
 from skcnn.layers import Activation, Conv
 from skcnn.layers.conv import check_pair

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skcnn import _images
+from skcnn._data import images as _images
 from skcnn.inspection._draw import (
     FRAME,
     PAGE_WIDTH,

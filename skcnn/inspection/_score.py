@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn import _images
-from skcnn._cnn import BaseCNN
-from skcnn._trace import IMAGES_AT_ONCE, PlainNetwork
+from skcnn._data import images as _images
+from skcnn._estimator import BaseCNN
+from skcnn._model.trace import IMAGES_AT_ONCE, PlainNetwork
 
 
 class Score:

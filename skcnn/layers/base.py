@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from skcnn._engine.loops import Loop
-from skcnn._engine.memory import Buffers, Scratch
+from skcnn._workers.loops import Loop
+from skcnn._workers.memory import Buffers, Scratch
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")

@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from skcnn._engine import convolution, depthwise, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
-from skcnn._engine.memory import Scratch
+from skcnn._workers.memory import Scratch
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
 

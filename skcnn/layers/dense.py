@@ -4,8 +4,8 @@ import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.blocks import FEW_UNITS, PREPARED_PARTS
-from skcnn._engine.memory import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
+from skcnn._workers.memory import Scratch
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
 

@@ -5,7 +5,7 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skcnn._engine.memory import Scratch
+from skcnn._workers.memory import Scratch
 from skcnn.layers.base import Layer, Mask
 
 

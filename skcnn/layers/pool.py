@@ -5,7 +5,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import pooling
 from skcnn._engine.geometry import pair, plan_axes
-from skcnn._engine.memory import Scratch
+from skcnn._workers.memory import Scratch
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer
 from skcnn.layers.conv import check_pair
 

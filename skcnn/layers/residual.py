@@ -3,7 +3,7 @@
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._params import LayerParamsMixin
+from skcnn.layers._params import LayerParamsMixin
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import Layer
 

@@ -14,8 +14,8 @@ from functools import partial
 import numpy as np
 
 from skcnn._engine.blocks import MOST_TICKETS, NAP_SECONDS, SPIN_SECONDS
-from skcnn._engine.loops import Desks
-from skcnn._engine.memory import shared_empty
+from skcnn._workers.loops import Desks
+from skcnn._workers.memory import shared_empty
 
 _ORDER = struct.Struct("qqq?")  # number of the order, of items, of workers; whether these meet
 _TICKET = struct.Struct("qq")  # number of the order, number of the ticket

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from skcnn._engine.blocks import MOST_TICKETS, OFFER_BYTES
-from skcnn._engine.memory import shared_empty
+from skcnn._workers.memory import shared_empty
 
 _TICKET = struct.Struct("qq")  # number of the loop among those offered, number of the block
 _NO_TURN = nullcontext()

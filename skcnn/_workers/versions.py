@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from threadpoolctl import threadpool_info
 
-from skcnn._engine.team import n_threads
+from skcnn._workers.team import n_threads
 
 PACKAGES = (
     "skcnn",

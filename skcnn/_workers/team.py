@@ -27,8 +27,8 @@ from skcnn._engine.blocks import (
     THREAD_FLOPS,
     UFUNC_BUFFER,
 )
-from skcnn._engine.forks import Forks
-from skcnn._engine.memory import Arena, shared_empty
+from skcnn._workers.forks import Forks
+from skcnn._workers.memory import Arena, shared_empty
 
 
 @cache

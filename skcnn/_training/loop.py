@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skcnn._engine.blocks import even_slices
-from skcnn._engine.team import Team
-from skcnn._trainer import Trainer
+from skcnn._training.steps import Trainer
+from skcnn._workers.team import Team
 
 
 @dataclass

@@ -5,9 +5,9 @@ from sklearn.base import TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from skcnn import _images
-from skcnn._running import predict_outputs
-from skcnn._trace import trace_features
+from skcnn._data import images as _images
+from skcnn._model.forward import predict_outputs
+from skcnn._model.trace import trace_features
 
 
 class FeaturesMixin(TransformerMixin):

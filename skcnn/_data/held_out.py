@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from skcnn._images import Images
+from skcnn._data.images import Images
 
 
 def split(targets, weights, fraction, seed):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from skcnn._engine.encoding import Activated, BothSigns, Triangle
-from skcnn._importance import ConvBack, NoWayBack, PoolBack, SignsBack, layer_windows
-from skcnn._network import Network, check_layers
+from skcnn._features.importance import ConvBack, NoWayBack, PoolBack, SignsBack, layer_windows
+from skcnn._model.encoded_conv import EncodedConv, Pooling
+from skcnn._model.network import Network, check_layers
 from skcnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
-from skcnn.layers.encoded_conv import EncodedConv, Pooling
 
 BOTH_SIGNS = ("crelu", "soft_threshold")
 POOLINGS = ("max", "avg", "sum", "global_max", "global_avg", "global_sum")

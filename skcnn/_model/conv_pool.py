@@ -3,7 +3,7 @@
 from skcnn._engine import convolution, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.geometry import pair
-from skcnn._engine.memory import Scratch
+from skcnn._workers.memory import Scratch
 from skcnn.layers.base import Layer, Mask
 from skcnn.layers.conv import add_gradients, filter_gradient, kernel_shapes
 from skcnn.layers.pool import MaxPool

@@ -10,18 +10,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-from skcnn import _images, _validation
-from skcnn._augment import check_augment
-from skcnn._callbacks import CallbackSupportMixin, Observer
-from skcnn._fitted import FittedMixin
-from skcnn._network import Network, check_layers
-from skcnn._params import LayerParamsMixin
-from skcnn._reports import make_report
-from skcnn._solvers import SOLVERS, check_solver, make_optimizer, make_schedule
-from skcnn._trainer import Task
-from skcnn._training import Limits, Progress, train
+from skcnn._data import held_out as _validation
+from skcnn._data import images as _images
+from skcnn._data.augment import check_augment
+from skcnn._model.fitted import FittedMixin
+from skcnn._model.network import Network, check_layers
+from skcnn._training.callbacks import CallbackSupportMixin, Observer
+from skcnn._training.loop import Limits, Progress, train
+from skcnn._training.reports import make_report
+from skcnn._training.solvers import SOLVERS, check_solver, make_optimizer, make_schedule
+from skcnn._training.steps import Task
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Dense
+from skcnn.layers._params import LayerParamsMixin
 
 DEFAULT_LAYERS = sklearn_default()
 

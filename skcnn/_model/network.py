@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from skcnn._engine.memory import Buffers
+from skcnn._model.conv_pool import ConvPool
+from skcnn._workers.memory import Buffers
 from skcnn.layers import Conv
 from skcnn.layers.base import Shard, Work
-from skcnn.layers.conv_pool import ConvPool
 
 # Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
 WEIGHTS = ("coef", "intercept", "mean", "variance")

@@ -12,11 +12,11 @@ import numpy as np
 
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.encoding import Activated, BothSigns, Triangle
+from skcnn._engine.losses import PoissonLoss, logistic, softmax
+from skcnn._model.encoded_conv import EncodedConv, Pooling
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Layer, Residual
 from skcnn.layers.base import Shard, Work
-from skcnn.layers.encoded_conv import EncodedConv, Pooling
 from skcnn.layers.residual import Fork, Join
-from skcnn.losses import PoissonLoss, logistic, softmax
 
 IMAGES_AT_ONCE = 64
 OUTPUT_ACTIVATIONS = {

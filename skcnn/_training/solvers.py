@@ -1,8 +1,8 @@
 """What the parameters of an estimator say of its optimizer and its learning rate."""
 
+from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop
+from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 from skcnn.layers import Dropout
-from skcnn.optimizers import SGD, Adam, AdamW, RMSprop
-from skcnn.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 
 SOLVERS = {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}
 

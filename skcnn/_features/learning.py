@@ -8,12 +8,12 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 
-from skcnn._banks import LEARNED, Bank, LearnedBank
-from skcnn._cnn import BaseCNN
+from skcnn._data.images import float_type
 from skcnn._engine.geometry import pair
-from skcnn._features import Features, chosen_pooling, from_bank, from_cnn
-from skcnn._images import float_type
-from skcnn._patches import Whitener, draw_patches
+from skcnn._estimator import BaseCNN
+from skcnn._features.banks import LEARNED, Bank, LearnedBank
+from skcnn._features.features import Features, chosen_pooling, from_bank, from_cnn
+from skcnn._features.patches import Whitener, draw_patches
 from skcnn.filters import BANKS, fixed_bank, given_bank
 
 DEFAULT_SIZE = 5  # rows and columns of a filter, unless the image has fewer

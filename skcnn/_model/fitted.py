@@ -4,13 +4,13 @@ import numpy as np
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn import _images
-from skcnn._augment import check_augment, epoch_key
-from skcnn._network import check_layers
-from skcnn._running import predict_outputs
-from skcnn._summary import summarize
-from skcnn._trace import PlainNetwork, trace_network
-from skcnn.losses import MultilabelCrossEntropy
+from skcnn._data import images as _images
+from skcnn._data.augment import check_augment, epoch_key
+from skcnn._engine.losses import MultilabelCrossEntropy
+from skcnn._model.forward import predict_outputs
+from skcnn._model.network import check_layers
+from skcnn._model.summary import summarize
+from skcnn._model.trace import PlainNetwork, trace_network
 
 
 class FittedMixin:

@@ -2,7 +2,7 @@
 
 import copy
 
-from skcnn import _images
+from skcnn._data import images as _images
 
 
 class CallbackSupportMixin:

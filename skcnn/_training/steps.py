@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skcnn._augment import epoch_key
+from skcnn._data.augment import epoch_key
+from skcnn._data.images import AugmentedImages
 from skcnn._engine.blocks import SHARED_UPDATE, VECTOR_BLOCK, even_slices, shard_slices
-from skcnn._images import AugmentedImages
-from skcnn._running import Runner, predicted_parts
+from skcnn._model.forward import Runner, predicted_parts
+from skcnn._training.optimizers import clip_norm
 from skcnn.layers import Dropout
-from skcnn.optimizers import clip_norm
 
 _SHARD, _PREDICT = range(2)  # what workers are asked for
 

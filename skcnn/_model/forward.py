@@ -3,7 +3,7 @@
 import numpy as np
 
 from skcnn._engine.blocks import TURNED_PLACES, even_slices, images_to_predict
-from skcnn._engine.team import Team
+from skcnn._workers.team import Team
 
 
 class Runner:

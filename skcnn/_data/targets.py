@@ -8,7 +8,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
-from skcnn.losses import (
+from skcnn._engine.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
     MultilabelCrossEntropy,

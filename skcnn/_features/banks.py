@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skcnn._patches import Whitener
+from skcnn._features.patches import Whitener
 
 LEARNED = ("kmeans", "patches", "pca", "random")
 N_FILTERS = 64  # unless the patches are fewer, or for "pca" their values

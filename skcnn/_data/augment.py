@@ -78,7 +78,7 @@ def check_augment(augment, image_shape):
     Examples
     --------
     >>> import numpy as np
-    >>> from skcnn._augment import check_augment, epoch_key
+    >>> from skcnn._data.augment import check_augment, epoch_key
     >>> plan = check_augment({"shift": 2, "rotate": 10}, (8, 8, 1))
     >>> maps = np.ones((8, 1, 8, 4))
     >>> plan.apply(maps, epoch_key(seed=0, epoch=3), index=np.array([5, 17, 2, 9])).shape
