@@ -30,7 +30,7 @@ from skcnn._training.solvers import make_optimizer
 from skcnn._training.steps import Trainer
 from skcnn._workers.team import Team, small_ufunc_buffer
 from skcnn.layers import Conv, MaxPool
-from skcnn.layers.base import Work
+from skcnn.layers.base import Workspace
 
 warnings.simplefilter("ignore")
 
@@ -320,7 +320,7 @@ def sgemm_rate():
 def convolution_share(side, channels, filters, repeats, n_images=60):
     """Return a 3x3 convolution's GFLOP/s, forward and in both directions, as if done directly."""
     layer, shape = Conv(filters, activation="identity"), (side, side, channels)
-    work = Work(layer, shape, n_images, np.float32)
+    work = Workspace(layer, shape, n_images, np.float32)
     rng = np.random.default_rng(0)
     x = rng.random((side, channels, side, n_images), dtype=np.float32)
     dy = rng.random((side, filters, side, n_images), dtype=np.float32)

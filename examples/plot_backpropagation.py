@@ -3,10 +3,10 @@
 Two hundred digits, forward and backward by hand
 ================================================
 
-A network small enough to write down: three filters of 5 x 5, a sigmoid, one dense unit, a sigmoid.
-It tells the digits 0 to 4 from 5 to 9 after looking at two hundred of them. Every array on the way
-forward and every gradient on the way back is computed here with NumPy alone, then compared with what
-the package computes in one step of gradient descent.
+The network of this page is small enough to write down: three filters of 5 x 5, a sigmoid, one dense
+unit, a sigmoid. It learns from two hundred digits to distinguish 0 to 4 from 5 to 9. The page
+computes every array of the forward pass and every gradient of the backward pass with NumPy alone,
+and compares the gradients with what the package computes in one step of gradient descent.
 """
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,8 @@ from skcnn.layers import Conv, Dense
 # %%
 # The data
 # --------
-# The first 200 digits of scikit-learn, enlarged to 28 x 28 pixels between 0 and 1.
+# The network is trained on the first 200 digits of scikit-learn, enlarged to 28 x 28 pixels with
+# values between 0 and 1.
 
 digits, labels = load_digits(return_X_y=True)
 images = zoom(digits.reshape(-1, 8, 8) / 16, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest")
@@ -34,8 +35,8 @@ print(f"{np.sum(y == 0):.0f} digits of 0 to 4, {np.sum(y == 1):.0f} of 5 to 9")
 # %%
 # The weights
 # -----------
-# Three filters, and one weight for each of the values that they make of an image: a filter fits at
-# 24 x 24 = 576 places.
+# There are three filters, and the dense unit has one weight for each of their responses: a filter
+# fits into an image at 24 x 24 = 576 places.
 
 rng = np.random.default_rng(0)
 filters = rng.normal(0, 0.2, (3, 5, 5))
@@ -45,7 +46,7 @@ filter_bias, bias = np.zeros(3), 0.0
 # %%
 # Forward
 # -------
-# All patches of all images at once, as views into the images: nothing is copied.
+# The forward pass works on all patches of all images at once.
 
 patches = sliding_window_view(X, (5, 5), axis=(1, 2)).reshape(200, 576, 5, 5)
 assert patches.shape == (200, 576, 5, 5)
@@ -65,7 +66,8 @@ loss = np.mean((output - y) ** 2) / 2
 print(f"loss before any training: {loss:.4f}")
 
 # %%
-# One image on its way: the three filters, what they respond, and what the sigmoid makes of it.
+# The figure shows one image, the three filters, their responses, and the responses after the
+# sigmoid.
 
 five = np.argmax(labels[:200] == 5)
 figure, axes = plt.subplots(3, 4, figsize=(7, 5.4), layout="constrained")
@@ -89,9 +91,10 @@ plt.show()
 # %%
 # Backward
 # --------
-# The chain rule from the end to the beginning. Each line takes the gradient of the loss with respect
-# to what a step has made, and returns that with respect to what it was made of. The slope of a sigmoid
-# is ``s * (1 - s)``; a product hands to each factor the other one; a sum hands on what it gets.
+# The backward pass applies the chain rule from the last step to the first. Each line takes the
+# gradient of the loss with respect to the output of a step, and computes the gradient with respect
+# to its input. The derivative of a sigmoid is ``s * (1 - s)``; that of a product with respect to
+# one factor is the other factor; a sum passes its gradient on to each of its terms.
 
 d_output = (output - y) / len(y)  # of the mean of (output - y)^2 / 2
 d_Z2 = d_output * output * (1 - output)
@@ -99,12 +102,12 @@ d_weights = np.einsum("n,nfp->fp", d_Z2, A1)
 d_bias = d_Z2.sum()
 d_A1 = d_Z2[:, None, None] * weights
 d_Z1 = d_A1 * A1 * (1 - A1)
-d_filters = np.einsum("nfp,npij->fij", d_Z1, patches)  # each patch, as often as it counted
+d_filters = np.einsum("nfp,npij->fij", d_Z1, patches)  # patches, weighted by d_Z1
 d_filter_bias = d_Z1.sum(axis=(0, 2))
 
 # %%
-# Is it right? Move one weight a little and see what the loss does: the slowest way to a gradient, and
-# the surest.
+# You can check a gradient with a finite difference: change one weight a little and compute the loss
+# again. This is the slowest way to compute a gradient, and the most reliable one.
 
 step = 1e-6
 moved = filters.copy()
@@ -116,10 +119,10 @@ np.testing.assert_allclose((loss_moved - loss) / step, d_filters[1, 2, 3], rtol=
 # %%
 # The package's step
 # ------------------
-# The same network as layers. A `CNNRegressor` minimises the same loss and puts a linear unit behind
-# the last layer; with weight 1 and intercept 0 it hands on what it gets. ``coefs_`` are views, so the
-# weights above can be written into them. One step of gradient descent of length 1 then subtracts
-# the gradient from each weight.
+# Now the same network is built from layers. `CNNRegressor` minimises the same loss. It adds a
+# linear unit after the last layer, which with weight 1 and intercept 0 passes its input on
+# unchanged. ``coefs_`` are views of the weights, so the weights above can be written into them. One
+# step of gradient descent with learning rate 1 then subtracts the gradient from each weight.
 
 network = CNNRegressor(
     (Conv(3, 5, padding="valid", activation="logistic"), Dense(1, activation="logistic")),
@@ -131,7 +134,7 @@ network = CNNRegressor(
     shuffle=False,
     standardize=False,
 )
-network.partial_fit(X, y)  # makes the arrays of weights
+network.partial_fit(X, y)  # creates the arrays of weights
 before = [filters[..., None], weights.reshape(-1, 1), np.ones((1, 1))]
 before_intercepts = [filter_bias, np.array([bias]), np.zeros(1)]
 for own, given in zip(
@@ -150,8 +153,8 @@ print("four gradients, the same by hand and by the package")
 # %%
 # Three hundred steps
 # -------------------
-# The same lines in a loop, with products of matrices in place of sums over indices: all patches lie in
-# one table, a patch a row. The loss falls, and the filters take shape.
+# A loop repeats the same computation, with matrix products in place of `einsum`: one table holds
+# all patches, one in each row. The loss falls, and the filters take shape.
 
 table = patches.reshape(-1, 25)
 first_filters, losses = filters.copy(), []
@@ -183,8 +186,9 @@ plt.show()
 # %%
 # Beside the defaults
 # -------------------
-# How well do the two hundred digits teach to read the other 1,597? By hand, and with the package's
-# default network, which has more filters, ReLU, cross-entropy and Adam.
+# How many of the other 1,597 digits are classified correctly after training on two hundred? Two
+# networks are compared: the one computed by hand, and the package's default network, which has more
+# filters, ReLU, cross-entropy and Adam.
 
 others = sliding_window_view(images[200:], (5, 5), axis=(1, 2)).reshape(-1, 576, 5, 5)
 by_hand = np.mean((forward(others, filters, filter_bias, weights, bias)[-1] > 0.5) == targets[200:])

@@ -3,10 +3,10 @@
 Convolutional features for forests, boosting and machines
 =========================================================
 
-A `ConvFeatureExtractor` is a transformer: whatever stands behind it in a `Pipeline` sees a table. Here
-five classifiers of scikit-learn read the same digits twice, once from the pixels and once from what
-filters learned without labels make of them. Only a few images are given to train on, where good
-features count most.
+A `ConvFeatureExtractor` is a transformer: the next step of a `Pipeline` receives a table of
+features. Here five classifiers of scikit-learn learn the same digits twice, once from the pixels
+and once from convolutional features whose filters were learned without labels. They are trained on
+few images, because good features matter most then.
 """
 
 import matplotlib.pyplot as plt
@@ -30,9 +30,9 @@ X = X.astype(np.float32)
 # %%
 # The features
 # ------------
-# Patches of 4 x 4 pixels are cut from the images, whitened and clustered by k-means; the 32
-# centres are the filters. "crelu" makes two features of each response, one for each sign, and each is
-# averaged over the cells of a grid of 3 x 3.
+# The extractor takes patches of 4 x 4 pixels from the images, whitens them and clusters them by
+# k-means; the 32 cluster centres are the filters. "crelu" encodes each response by two values, one
+# for each sign, and these are averaged over the cells of a grid of 3 x 3.
 
 features = ConvFeatureExtractor(
     "kmeans",
@@ -55,8 +55,8 @@ plt.show()
 # %%
 # Five classifiers, twice
 # -----------------------
-# Each is trained on 200 images and tested on 1,000 others, five times. The features are learned from
-# the 200 images as well: the whole pipeline is cross-validated.
+# Each classifier is trained on 200 images and tested on 1,000 others, five times. The filters are
+# learned from the 200 images as well, because the whole pipeline is cross-validated.
 
 classifiers = {
     "LogisticRegression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -83,7 +83,7 @@ print(errors.round(1).rename_axis("error, percent"))
 assert (errors["features"] < errors["pixels"]).all()
 
 # %%
-# Each of them gains from the features, the linear model most.
+# Each classifier has a smaller error with the features; the linear model gains most.
 
 figure, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 places = np.arange(len(errors))

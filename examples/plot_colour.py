@@ -3,10 +3,10 @@
 Colour images and colour filters
 ================================
 
-A colour image has three channels, and each filter looks at all of them at once. This page learns
-filters from two photos that come with scikit-learn, without labels and with: k-means finds the edges
-and the colour contrasts that patches are made of, and a network finds what tells a flower from a
-temple.
+A colour image has three channels, and each filter covers all of them at once. This page learns
+filters from two photos that come with scikit-learn. Without labels, k-means finds the edges and
+colour contrasts that occur in patches; with labels, a network finds the filters that distinguish a
+flower from a temple.
 """
 
 import matplotlib.pyplot as plt
@@ -24,9 +24,10 @@ from skcnn.layers import Conv, Dropout, GlobalAvgPool, MaxPool
 # %%
 # Small images out of two large ones
 # ----------------------------------
-# Squares of 24 x 24 pixels, drawn at random from a temple in China and a dahlia. Those for training come
-# from the left parts of the photos and those for testing from the right, so that no pixel is in both.
-# They stay integers of one byte: an estimator turns only the batch at hand into floats.
+# The images are squares of 24 x 24 pixels, drawn at random from photos of a temple in China and of
+# a dahlia. The training images come from the left halves of the photos and the test images from the
+# right halves, so that no pixel is in both. They stay integers of one byte, because an estimator
+# converts only the current batch to floats.
 
 names = ["temple", "flower"]
 photos = load_sample_images().images
@@ -62,8 +63,9 @@ plt.show()
 # %%
 # Filters without labels
 # ----------------------
-# Patches of 7 x 7 pixels and three channels, whitened and clustered. Some centres are edges in grey;
-# others have no shape at all but a colour, or set one colour beside another, as the cells of an eye do.
+# The extractor whitens and clusters patches of 7 x 7 pixels and three channels. Some cluster
+# centres are grey edges; others have a colour but no shape, or contrast one colour with another, as
+# cells of the eye do.
 
 features = ConvFeatureExtractor(
     "kmeans",
@@ -85,8 +87,8 @@ plt.show()
 # %%
 # A network, with augmentation
 # ----------------------------
-# A square of a photo may be mirrored, made brighter or shifted and is still of the same photo. With
-# ``augment`` the network sees each square a little different in every epoch.
+# A square may be mirrored, made brighter or shifted and still belongs to the same photo. With
+# ``augment`` the network is trained on a slightly different version of each square in every epoch.
 
 clf = CNNClassifier(
     (Conv(16, 5), MaxPool(), Conv(32), MaxPool(), Conv(32), GlobalAvgPool(), Dropout(0.2)),
@@ -108,8 +110,8 @@ assert min(unsupervised, supervised) > 0.85
 # %%
 # Where it is wrong
 # -----------------
-# The squares of the right halves that the network is most sure of and wrong about: the trees on the
-# right of the temple, as dark as the leaves behind the flower.
+# The figure shows the test squares that the network classifies wrongly with the highest confidence.
+# They are the trees on the right of the temple, which are as dark as the leaves behind the flower.
 
 ErrorDisplay.from_estimator(clf, X_test, y_test, n_images=8)
 plt.show()

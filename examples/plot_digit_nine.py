@@ -4,8 +4,9 @@ The digit nine, every number worked by hand
 ===========================================
 
 A nine of 7 rows and 5 columns passes through a convolution, a rectifier and a pooling. The image
-and the three filters hold only 1 and -1, so each number on the way can be worked out on paper, and
-this page does so. In the end the numbers of ten such digits go to a classifier of scikit-learn.
+and the three filters hold only 1 and -1, so you can compute each intermediate number on paper, and
+this page does so. In the end a classifier of scikit-learn is trained on the features of ten such
+digits.
 """
 
 import matplotlib.pyplot as plt
@@ -21,10 +22,10 @@ from skcnn.layers import Conv, MaxPool
 # %%
 # The image and the filters
 # -------------------------
-# A pixel is 1 where it is white, -1 where it is black. Each filter is a small picture of what it
-# looks for: a ring around a dark centre, a vertical line, a diagonal line. All are divided by 9, the
-# number of their weights. A response is then the mean of nine products, and 1 means that
-# all nine pixels agree with the filter.
+# A white pixel is 1 and a black pixel is -1. Each filter is a small picture of the shape that it
+# detects: a ring around a dark centre, a vertical line, a diagonal line. The filters are divided by
+# 9, the number of their weights, so that a response is the mean of nine products. A response of 1
+# means that all nine pixels agree with the filter.
 
 nine = np.array(
     [
@@ -47,8 +48,9 @@ filters = np.array(list(shapes.values())) / 9
 # %%
 # One window
 # ----------
-# The box filter on the window at the top, second column. The ring of the nine fits the ring of the
-# filter, and the dark pixel inside it fits the centre: nine products of 1, and a mean of 1.
+# Place the box filter on the window at the top, with its left edge in the second column. The ring
+# of the nine fits the ring of the filter, and the dark pixel inside it fits the centre. All nine
+# products are 1, and so is their mean.
 
 window = nine[0:3, 1:4]
 products = window * shapes["box"]
@@ -61,9 +63,10 @@ assert (nine[0:3, 0:3] * shapes["box"]).sum() == -1
 # %%
 # All windows
 # -----------
-# `ConvFeatureExtractor` moves the three filters over the image. The window fits into 7 rows at 5
-# places and into 5 columns at 3, so that each map has 5 rows and 3 columns. Without activation and
-# pooling, `transform` returns the plain responses. X holds many images; here it holds one.
+# `ConvFeatureExtractor` moves the three filters over the image. A window of 3 x 3 fits into 7 rows
+# at 5 places and into 5 columns at 3 places, so each map has 5 rows and 3 columns. Without
+# activation and pooling, `transform` returns the plain responses. X is an array of images; here it
+# holds only one.
 
 
 def maps_of(image, **params):
@@ -85,11 +88,11 @@ assert by_hand[0, 0, 1] == 9  # the box: a full match at the top, second column
 
 # %%
 # Two responses are a full match: that of the box at the ring of the nine, and that of the diagonal
-# at its foot. The vertical line comes close, with 7 ninths, along the right side.
+# at its foot. The vertical line comes close with 7 ninths, along the right side of the nine.
 #
 # The rectifier
 # -------------
-# ReLU keeps what agrees with a filter and sets all else to 0.
+# ReLU keeps the positive responses, where the image agrees with a filter, and sets the others to 0.
 
 rectified = maps_of(nine, activation="relu", pooling=None)
 np.testing.assert_allclose(rectified, np.maximum(by_hand, 0), atol=1e-12)
@@ -97,8 +100,9 @@ np.testing.assert_allclose(rectified, np.maximum(by_hand, 0), atol=1e-12)
 # %%
 # Pooling
 # -------
-# The largest of each window of 2 x 2 is kept. With steps of one pixel, 5 rows and 3 columns become
-# 4 rows and 2 columns. The full matches are still there, and still at the top and at the foot.
+# Max pooling keeps the largest value of each window of 2 x 2. With a stride of one pixel, 5 rows
+# and 3 columns become 4 rows and 2 columns. The full matches are still there, at the top and at the
+# foot.
 
 pooled = maps_of(nine, activation="relu", pool_size=2, pool_stride=1)
 pooled_by_hand = np.array(
@@ -111,7 +115,7 @@ pooled_by_hand = np.array(
 np.testing.assert_allclose(pooled, pooled_by_hand, atol=1e-12)
 
 # %%
-# The whole way in one picture, all values in ninths:
+# The figure shows all steps, with all values in ninths:
 
 
 def draw_numbers(axes, values, title):
@@ -151,8 +155,8 @@ plt.show()
 # %%
 # Flattened and joined
 # --------------------
-# With ``flatten=True``, the default, the maps become one row of the table that classifiers take:
-# 3 filters times 4 rows times 2 columns are 24 features, filter by filter.
+# With ``flatten=True``, the default, the maps of an image become one row of a table, which any
+# classifier accepts: 3 filters times 4 rows times 2 columns are 24 features, ordered by filter.
 
 extractor = ConvFeatureExtractor(filters, padding="valid", pool_size=2, pool_stride=1)
 features = extractor.fit_transform(nine[None].astype(float))
@@ -163,8 +167,9 @@ print(extractor.get_feature_names_out()[:4])
 # %%
 # A classifier
 # ------------
-# Is it a nine? Ten digits in the same type, and of each many copies in which one pixel in ten has
-# changed its colour. A logistic regression learns to tell nines from the others.
+# The classifier decides whether an image is a nine. The data are many copies of ten digits in the
+# same typeface; in each copy every pixel has changed its colour with a probability of one in ten. A
+# logistic regression learns to distinguish nines from the other digits.
 
 digits = np.array(
     [
@@ -202,9 +207,10 @@ np.testing.assert_array_equal(model.predict(digits.astype(float)), np.arange(10)
 # %%
 # What the classifier looked at
 # -----------------------------
-# Each feature has a coefficient, positive if the feature speaks for a nine. `inverse_importance`
-# leads it back to the pixels that the feature was made of. Of each clean digit the picture shows
-# what its pixels contributed, and how probable the model finds it that it is a nine.
+# Each feature has a coefficient, which is positive if the feature speaks for a nine.
+# `inverse_importance` spreads a value for each feature over the pixels that the feature was
+# computed from. For each digit without noise the figure shows how much its pixels contribute, and
+# the probability of a nine that the model predicts.
 
 features = extractor.transform(digits.astype(float))
 evidence = extractor.inverse_importance(features * model[-1].coef_)
@@ -223,8 +229,8 @@ plt.show()
 # %%
 # Filters that nobody wrote
 # -------------------------
-# A network of the same plan finds its filters by itself: three of 3 x 3, the same pooling, and one
-# logistic unit. It starts from random filters.
+# A network with the same architecture learns its filters from the data: three filters of 3 x 3, the
+# same pooling, and one logistic unit. It starts from random filters.
 
 network = CNNClassifier(
     (Conv(3, 3, padding="valid"), MaxPool(2, stride=1)),

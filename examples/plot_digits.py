@@ -12,9 +12,9 @@ compared by their accuracy on the same five shuffled, stratified folds:
 - `sklearn.neural_network.MLPClassifier`, a network without convolutions;
 - a support vector machine.
 
-The figure shows what happens inside: the maps of one digit after convolution, activation and
-pooling, the filters that the first layer of a network has learned, and its confusion matrix on
-images that it has not seen.
+The figure shows the feature maps of one digit after convolution, activation and pooling, the
+filters that the first layer of a network has learned, and the confusion matrix of this network on
+images that it was not trained on.
 
 Run ``python plot_digits.py [figure.png]``; it takes about a minute.
 """
@@ -44,8 +44,9 @@ from skcnn import CNNClassifier, ConvFeatureExtractor
 # %%
 # Five classifiers, the same folds
 # --------------------------------
-# Each row of X is one image: its width, 64, is a perfect square, so skcnn takes it as 8 x 8 pixels.
-# The networks compute in the float type of X; single precision takes half the time of double.
+# Each row of X is one image. The width of X, 64, is a perfect square, so skcnn reads a row as 8 x 8
+# pixels. The networks compute in the float type of X; single precision takes half the time of
+# double.
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
@@ -81,8 +82,9 @@ compare(models, X, y)
 # %%
 # The maps of one digit
 # ---------------------
-# The eight Sobel filters answer to edges that are brighter on one side than on the other. Without
-# activation and pooling the extractor returns the plain convolution. Each row below adds one step.
+# The eight Sobel filters respond to edges, where one side is brighter than the other. Without
+# activation and pooling the extractor returns the plain convolution. Each row of the figure adds
+# one step.
 
 
 def maps_of(image, **params):
@@ -122,8 +124,8 @@ def draw_maps(figure, image, label):
 # %%
 # A fitted network
 # ----------------
-# ``coefs_[0]`` holds the filters of the first convolution, shape (filters, rows, columns, channels).
-# A quarter of the images is held out for the confusion matrix.
+# ``coefs_[0]`` holds the filters of the first convolution, shape (filters, rows, columns,
+# channels). A quarter of the images is held out for the confusion matrix.
 
 
 def draw_filters(figure, filters):

@@ -3,9 +3,9 @@
 Edges in a photo, in three stages
 =================================
 
-Two small filters of fixed numbers find the edges of a photo. Two further stages of random filters
-look at the result. The page draws every map on the way, in grey first and then in colour, where
-a filter has a depth.
+Two small filters with fixed weights find the edges of a photo, and two further stages of random
+filters process the result. The page draws every intermediate map, first for a grey photo and then
+for colour, where each filter has a weight for every channel.
 """
 
 import matplotlib.pyplot as plt
@@ -19,8 +19,9 @@ from skcnn import ConvFeatureExtractor
 # %%
 # A grey photo
 # ------------
-# The photo comes with scikit-learn. Its grey is the weighted mean of red, green and blue by which
-# they appear equally bright, between 0 and 1. X holds many images; here it holds one.
+# The photo comes with scikit-learn. Its grey version is a weighted mean of red, green and blue with
+# values between 0 and 1; the weights are those by which the eye judges brightness. X is an array of
+# images; here it holds only one.
 
 photo = load_sample_image("china.jpg") / 255
 grey = photo @ [0.2125, 0.7154, 0.0721]
@@ -31,10 +32,10 @@ assert photo.shape == (427, 640, 3)
 # %%
 # Two filters
 # -----------
-# The first subtracts the column on the left from the column on the right: it answers where
-# brightness changes from left to right, at vertical edges. The second subtracts the row below from
-# the row above and answers at horizontal edges. Where all is even, both give 0, because their
-# weights sum to 0.
+# The first filter subtracts the column on the left from the column on the right, so it responds
+# where brightness changes from left to right: at vertical edges. The second filter subtracts the
+# row below from the row above and responds at horizontal edges. Where brightness is constant, both
+# give 0, because their weights sum to 0.
 
 edge_filters = np.array(
     [
@@ -49,7 +50,8 @@ assert (edge_filters.sum(axis=(1, 2)) == 0).all()
 # The convolution
 # ---------------
 # A 3 x 3 window fits into n rows at n - 2 places. Each value of a map is the sum of the products of
-# one window with one filter. Plain NumPy agrees with the package to the last digits.
+# one window with one filter. The same sums computed with NumPy agree with the package up to
+# rounding.
 
 plain = ConvFeatureExtractor(
     edge_filters, padding="valid", activation="identity", pooling=None, flatten=False
@@ -63,8 +65,8 @@ np.testing.assert_allclose(edges, np.einsum("ijkl,fkl->ijf", windows, edge_filte
 # %%
 # Both maps in one picture
 # ------------------------
-# Vertical edges shine orange, horizontal ones blue, and where both filters answer, at slants and
-# corners, the light adds up to white.
+# The figure shows vertical edges in orange and horizontal edges in blue. Where both filters
+# respond, at slanted edges and corners, the two colours add up to white.
 
 
 def glow(maps):
@@ -91,11 +93,12 @@ plt.show()
 # %%
 # Three stages
 # ------------
-# A stage is a convolution, ReLU, and the maximum of each 2 x 2 window. The first stage holds the two
-# edge filters, the second 3 filters of 5 x 5, the third 1 filter of 7 x 7. From the second stage on
-# a filter has as many layers as the stage before has maps, and their responses are added. With
-# ``flatten=False`` an extractor returns maps, which the next one takes as images with several
-# channels. The random filters stand for the learned ones of a network.
+# A stage consists of a convolution, ReLU, and max pooling over windows of 2 x 2. The first stage
+# has the two edge filters, the second stage 3 filters of 5 x 5, the third stage 1 filter of 7 x 7.
+# From the second stage on a filter has as many channels as the previous stage has maps, and the
+# responses of the channels are added. With ``flatten=False`` an extractor returns maps, which the
+# next extractor takes as images with several channels. Random filters take the place of those that
+# a network would learn.
 
 rng = np.random.default_rng(3)
 banks = [edge_filters, rng.normal(size=(3, 5, 5, 2)), rng.normal(size=(1, 7, 7, 3))]
@@ -123,8 +126,8 @@ assert [stage.output_shape_ for stage in stages] == [(212, 319, 2), (104, 157, 3
 # %%
 # All maps
 # --------
-# `trace` returns every array between an image and its features by name: the responses, what ReLU
-# leaves of them, and the maxima.
+# `trace` returns every array between an image and its features by name: the responses, the
+# responses after ReLU, and the pooled maps.
 
 
 def draw_stage(trace, title, **kwargs):
@@ -156,10 +159,11 @@ np.testing.assert_allclose(maps, stages.transform(X), rtol=1e-10, atol=1e-10)
 # %%
 # In colour
 # ---------
-# A colour image has three channels, and a filter that sees them has depth 3: its shape is
-# (rows, columns, channels). Each channel meets its own layer of the filter, and the three responses
-# are added to one map. The first bank below looks for edges of grey: each layer is
-# an edge filter times the share of its colour. So it gives what the grey photo gave.
+# A colour image has three channels, and so has a filter for it: its shape is (rows, columns,
+# channels). Each channel of the image is convolved with its channel of the filter, and the three
+# responses are added to one map. The first bank below detects edges in brightness: each channel of
+# a filter is an edge filter times the weight of that colour in grey. So it gives the same maps as
+# the grey photo.
 
 colours = photo[None]
 shares = np.array([0.2125, 0.7154, 0.0721])
@@ -176,8 +180,9 @@ by_channel = [
 np.testing.assert_allclose(deep, np.sum(by_channel, axis=0), atol=1e-12)
 
 # %%
-# The second bank can only be written in depth: red against the other two, and blue against the
-# other two. On grey both give 0, whatever the brightness; such filters see hue.
+# The second bank needs filters with channels: one contrasts red with the other two colours, the
+# other contrasts blue with the other two. On grey pixels both give 0, whatever the brightness, so
+# these filters respond to hue.
 
 box = np.ones((3, 3, 1)) / 9
 opponents = np.stack([box * [1, -0.5, -0.5], box * [-0.5, -0.5, 1]])
@@ -201,7 +206,7 @@ plt.show()
 # %%
 # Another photo
 # -------------
-# Where scikit-image is installed, its cat can sit for the same two filters.
+# If scikit-image is installed, the two edge filters are applied to its photo of a cat as well.
 
 try:
     from skimage.data import chelsea

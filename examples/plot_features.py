@@ -3,13 +3,14 @@
 A bank of learned filters, searched like any parameter
 ======================================================
 
-Coates, Ng and Lee (2011) showed how far features without labels go: cut patches from the images,
-normalise and whiten them, cluster them, and take the centres as filters of a convolution; encode
-the responses, pool them on a coarse grid, standardise, and leave the rest to a linear classifier.
+Coates, Ng and Lee (2011) showed that features learned without labels can be very good. Their recipe
+is: cut patches from the images, normalise, whiten and cluster them, and take the cluster centres as
+filters of a convolution; encode the responses, pool them on a coarse grid, standardise them, and
+train a linear classifier on the result.
 
-Here the whole recipe is one `Pipeline`, and `GridSearchCV` chooses the bank, the number of filters
-and the grid on the digits of `sklearn.datasets.load_digits`. The figure shows the filters that were
-chosen, what the search found, and which pixels speak for each digit.
+Here the whole recipe is one `Pipeline`, and `GridSearchCV` chooses the filter bank, the number of
+filters and the grid on the digits of `sklearn.datasets.load_digits`. The figure shows the chosen
+filters, the scores of the search, and the pixels that speak for each digit.
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +27,8 @@ from skcnn import ConvFeatureExtractor
 # %%
 # The recipe as a Pipeline
 # ------------------------
-# ``activation="crelu"`` makes two features of each response, one for each sign; ``pool_grid=3``
-# averages them over 3 x 3 windows, whatever the size of the image.
+# ``activation="crelu"`` encodes each response by two values, one for each sign. With
+# ``pool_grid=3`` they are averaged over a grid of 3 x 3 windows, whatever the size of the image.
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
@@ -42,8 +43,8 @@ recipe = make_pipeline(
 # %%
 # The search
 # ----------
-# Bank, number of filters, pooling grid and the penalty of the classifier are searched together, on
-# the training images only.
+# The search covers the filter bank, the number of filters, the pooling grid and the penalty of the
+# classifier together. It uses the training images only.
 
 grid = {
     "convfeatureextractor__filters": ["random", "patches", "kmeans"],
@@ -62,9 +63,10 @@ print(f"accuracy on the test images: {search.score(X_test, y_test):.4f}")
 # %%
 # Which pixels speak for a digit
 # ------------------------------
-# A linear classifier has one coefficient a feature and class. `inverse_importance` spreads each
-# over the pixels that its feature was made of. Multiplied with the features of the test images of
-# one class, coefficients say how much each feature spoke for that class.
+# A linear classifier has one coefficient for each feature and class. The product of a coefficient
+# and the mean of its feature over the test images of a class shows how much this feature speaks for
+# the class. `inverse_importance` spreads each product over the pixels that the feature was computed
+# from.
 
 extractor, scaler, classifier = search.best_estimator_
 evidence = np.stack(

@@ -3,9 +3,9 @@
 Sizes: padding, stride, pooling, channels, weights
 ==================================================
 
-How large is the output of a convolution, and how many weights does it take? One formula answers the
-first question, one product the second. This page draws both, checks them against the package's
-layers, and shows why nobody connects every pixel of a photo to every unit of a layer.
+How large is the output of a convolution, and how many weights does it have? A formula answers the
+first question, a product the second. This page illustrates both, checks them against the package's
+layers, and shows why a dense layer on all pixels of a photo has too many weights.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ from skcnn.layers import AvgPool, Conv, Dense, MaxPool
 # %%
 # The formula
 # -----------
-# A window of ``size`` pixels steps over ``n`` pixels, with ``padding`` zeros added on each side. The
-# number of places where it fits is::
+# A window of ``size`` pixels moves over ``n`` pixels in steps of ``stride``, with ``padding`` zeros
+# added on each side. The number of places where it fits is::
 #
 #    floor((n + 2 * padding - size) / stride) + 1
 
@@ -48,8 +48,8 @@ assert table["output"].tolist() == [4, 6, 3, 28, 28, 112]
 table
 
 # %%
-# Drawn for a window of 3 x 3. Each dot is the middle of a window, and becomes one pixel of the output;
-# the first window and the last are outlined.
+# The figure shows this for a window of 3 x 3. Each dot is the centre of a window and becomes one
+# pixel of the output; the first and the last window are outlined.
 
 
 def draw_windows(axes, n, size, padding, stride):
@@ -82,8 +82,8 @@ plt.show()
 # %%
 # Pooling
 # -------
-# Pooling follows the same formula, with a stride as large as its window unless told otherwise. It has
-# no weights. The largest value says whether something is there, the mean how much of it.
+# Pooling follows the same formula; by default its stride equals the size of its window. It has no
+# weights. The maximum shows whether a feature occurs in the window, the mean how strongly.
 
 values = np.array([[1, 3, 2, 9], [5, 6, 1, 7], [4, 2, 8, 6], [3, 5, 7, 2]], dtype=float)
 identity = np.ones((1, 1, 1))
@@ -116,9 +116,10 @@ plt.show()
 # %%
 # Colour: filters with depth
 # --------------------------
-# A colour image has three channels, and so has each filter: 3 x 3 x 3 weights, whose products are
-# added to one number. The output has one channel for each filter, whatever the depth of the input. A
-# filter that is positive in red and negative in blue answers to warm colours, from whatever shape.
+# A colour image has three channels, and so has each filter: it has 3 x 3 x 3 weights, and their
+# products with the pixels are added to one number. The output has one channel for each filter,
+# whatever the number of input channels. A filter that is positive in red and negative in blue
+# responds to warm colours, whatever the shape.
 
 photo = load_sample_image("flower.jpg")[::2, ::2]
 warm = np.zeros((1, 3, 3, 3))
@@ -148,9 +149,9 @@ plt.show()
 # %%
 # Weights: dense against convolutional
 # ------------------------------------
-# A dense layer has a weight for every pair of input and unit. An image of 64 x 64 pixels in colour has
-# 12,288 inputs, one of 1,000 x 1,000 pixels three million. A convolution has its few weights whatever
-# the size of the image, because it uses the same ones at every place.
+# A dense layer has a weight for every pair of input and unit. A colour image of 64 x 64 pixels has
+# 12,288 inputs, one of 1,000 x 1,000 pixels three million. The number of weights of a convolution
+# does not depend on the size of the image, because it uses the same weights at every place.
 
 sides = np.array([16, 32, 64, 128, 256, 512, 1000])
 assert 64 * 64 * 3 == 12_288
@@ -184,8 +185,9 @@ ax.legend(loc="center right")
 plt.show()
 
 # %%
-# A whole network on the same images, without a line trained: most of its weights stand where the maps
-# meet the first dense layer, which is why poolings come before it.
+# `summary` lists the weights of a whole network on colour images of 64 x 64 pixels, without
+# training. Most of the weights are those of the first dense layer, which is why pooling layers come
+# before it.
 
 clf = CNNClassifier((Conv(32), MaxPool(), Conv(64), MaxPool(), Conv(64), MaxPool(), Dense(64)))
 clf.summary((64, 64, 3), n_outputs=10)

@@ -3,9 +3,10 @@
 LeNet-5, layer by layer
 =======================
 
-LeNet-5 read the amounts on bank cheques (LeCun, Bottou, Bengio and Haffner, 1998). It is small enough
-to follow every number: three convolutions of 5 x 5, two poolings by averages, two dense layers, tanh
-between them. This page counts its weights, draws it, trains it and shows what its layers see.
+LeNet-5 read the amounts on bank cheques (LeCun, Bottou, Bengio and Haffner, 1998). It is small
+enough to follow every number: it has three convolutions of 5 x 5, two average poolings and two
+dense layers, with tanh between them. This page counts its weights, draws it, trains it and shows
+its feature maps.
 """
 
 import matplotlib.pyplot as plt
@@ -22,8 +23,9 @@ from skcnn.inspection import ArchitectureDisplay, FeatureMapDisplay
 # %%
 # The plan
 # --------
-# `lenet5` returns a tuple of layers. The output layer, ten units for ten digits, follows from y.
-# `summary` tells before any training what the plan comes to on images of 32 x 32 pixels.
+# `lenet5` returns a tuple of layers. The output layer, with ten units for ten digits, follows from
+# y. `summary` lists the output shapes and weights of the layers on images of 32 x 32 pixels before
+# training.
 
 clf = CNNClassifier(
     lenet5(),
@@ -37,8 +39,9 @@ clf = CNNClassifier(
 clf.summary(n_outputs=10)
 
 # %%
-# The numbers in the table can be had by hand. A convolution has a weight for each pixel of its
-# window in each channel, and an intercept, for each filter; it uses them at every place of its output.
+# You can compute the numbers in the table by hand. For each filter, a convolution has a weight for
+# each pixel of its window in each channel, and an intercept. It uses them at every place of its
+# output.
 
 table = clf.summary(n_outputs=10, as_frame=True)
 by_hand = [
@@ -56,8 +59,8 @@ for (values, weights), row in zip(by_hand, table.itertuples(), strict=True):
 assert table["weights"].sum() == 61_706
 
 # %%
-# Four fifths of the weights are those of the third convolution, and nearly all of the work is done in
-# the first two: 156 weights are used at 784 places.
+# The third convolution has four fifths of the weights, but the first two convolutions do nearly all
+# of the work: the first one uses its 156 weights at 784 places.
 
 ArchitectureDisplay.from_estimator(clf, n_outputs=10)
 plt.show()
@@ -65,8 +68,8 @@ plt.show()
 # %%
 # Training
 # --------
-# scikit-learn's digits have 8 x 8 pixels. Enlarged to 28 x 28 with a border of two pixels around them
-# they have the size that LeNet-5 was made for.
+# scikit-learn's digits have 8 x 8 pixels. They are enlarged to 28 x 28 pixels, and a border of two
+# pixels brings them to the size that LeNet-5 was made for.
 
 X, y = load_digits(return_X_y=True)
 X = zoom(X.reshape(-1, 8, 8), (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest")
@@ -91,8 +94,9 @@ plt.show()
 # %%
 # What the layers see
 # -------------------
-# One digit on its way: six maps after the first convolution, sixteen after the second. tanh lies
-# between -1 and 1, so that a map speaks for and against what its filter looks for.
+# The figure shows one digit, its six maps after the first convolution, and its sixteen maps after
+# the second. tanh lies between -1 and 1, so a map can show both agreement and disagreement with its
+# filter.
 
 nine = X_test[y_test == 9][:1]
 FeatureMapDisplay.from_estimator(clf, nine, layers=["input", "0 Conv tanh", "2 Conv tanh"])

@@ -3,9 +3,10 @@
 What did it look at?
 ====================
 
-A network that is right may be right for the wrong reason. This page asks what a decision rests on: four
-kinds of saliency of a network, first on a task where the answer is known because it was put there, then
-on digits; and the path back from the coefficients of a linear model to the pixels.
+A network that predicts correctly may do so for the wrong reason. This page shows which pixels a
+prediction depends on. It compares four saliency methods, first on a task where the relevant pixels
+are known, then on digits, and it maps the coefficients of a linear model on convolutional features
+back to the pixels.
 """
 
 import matplotlib.pyplot as plt
@@ -24,8 +25,8 @@ from skcnn.layers import Conv, GlobalMaxPool, MaxPool
 # %%
 # A task with a known answer
 # --------------------------
-# Noise, and in one of its corners a cross, upright or diagonal. Only the cross tells the class; a saliency
-# map is right if it points there.
+# Each image is noise with a cross in one of its corners, either upright or diagonal. Only the cross
+# determines the class, so a saliency map is right if its peak lies there.
 
 rng = np.random.default_rng(0)
 UPRIGHT = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
@@ -58,7 +59,7 @@ SaliencyDisplay.from_estimator(clf, X_test[:3], method=methods)
 plt.show()
 
 # %%
-# How often does the peak of the map lie on the cross, or next to it?
+# The next lines print how often the peak of the map lies on the cross or next to it.
 
 for method in methods:
     options = {"patch_size": 3, "stride": 1} if method == "occlusion" else {}
@@ -72,9 +73,10 @@ for method in methods:
 # %%
 # Digits
 # ------
-# Where nothing was planted there is no right answer, but agreement and surprises. Red speaks for the
-# digit that the network names, blue against it. Grad-CAM is left out: it weighs a map as a whole, and
-# means little in front of a dense layer that reads each place of it apart.
+# On real images the relevant pixels are not known, but you can see where the methods agree. Red
+# pixels speak for the predicted digit, blue pixels against it. Grad-CAM is left out: it gives each
+# map a single weight, which means little before a dense layer that has separate weights for each
+# place of the map.
 
 digits, labels = load_digits(return_X_y=True)
 digits = digits.astype(np.float32)
@@ -92,7 +94,8 @@ plt.show()
 # %%
 # Why not a nine?
 # ---------------
-# The same image may be asked about any class: ``target`` says which.
+# You can compute the saliency for any class, not only for the predicted one: ``target`` sets the
+# class.
 
 four = test[[chosen[1]]]
 figure, axes = plt.subplots(1, 3, figsize=(7.5, 2.7), layout="constrained")
@@ -111,10 +114,10 @@ plt.show()
 # %%
 # From coefficients back to pixels
 # --------------------------------
-# A linear model on convolutional features says of each feature how much it matters.
-# `inverse_importance` shares that out among the pixels under the filter, at all places that were pooled
-# into the feature. Here the coefficients times the mean features of each digit: what a typical 0 to 9
-# shows that speaks for it.
+# A linear model on convolutional features has a coefficient for each feature. `inverse_importance`
+# spreads a value for each feature over the pixels under the filter, at all places that were pooled
+# into the feature. Here the values are the coefficients times the mean features of each digit, so
+# the figure shows which pixels of a typical digit speak for it.
 
 features = ConvFeatureExtractor("sobel", pooling="avg", pool_grid=4)
 model = make_pipeline(features, StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))

@@ -3,10 +3,10 @@
 Searching over architecture, augmentation and step size
 =======================================================
 
-A `CNNClassifier` is searched like any other estimator: whole stacks of layers, parameters of single
-layers, ways to augment the images and step sizes are entries of one grid. Two processes share the
-work; a progress bar stands outside, around the search, and inside each fit a monitor keeps the score of
-every epoch.
+You can search the parameters of a `CNNClassifier` like those of any other estimator: stacks of
+layers, parameters of single layers, augmentations and learning rates are entries of one grid. Here
+two processes share the work. A progress bar shows the progress of the whole search, and a monitor
+records the score of every epoch of each fit.
 """
 
 import matplotlib.pyplot as plt
@@ -25,8 +25,9 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 # %%
 # The grid
 # --------
-# Two architectures, with augmentation and without, three step sizes: twelve candidates. ``layers`` is a
-# parameter like any other; ``layers__0__filters`` would be one of its first layer.
+# The grid has twelve candidates: two architectures, with and without augmentation, and three
+# learning rates. ``layers`` is a parameter like any other; ``layers__0__filters`` would be a
+# parameter of the first layer.
 
 plain = (Conv(16), MaxPool(), Conv(32), MaxPool())
 deeper = (
@@ -50,7 +51,8 @@ search = GridSearchCV(clf, grid, cv=StratifiedKFold(3, shuffle=True, random_stat
 # %%
 # A bar outside, a monitor inside
 # -------------------------------
-# scikit-learn has callbacks from version 1.9 on; older ones run the search without. The bar needs rich.
+# Callbacks need scikit-learn 1.9 or newer; with older versions the search runs without them. The
+# progress bar needs rich.
 
 monitor = None
 try:
@@ -71,8 +73,8 @@ assert accuracy > 0.97
 # %%
 # What the search found
 # ---------------------
-# Mean accuracy over the folds, a table for each architecture. In fifteen epochs augmentation did not pay:
-# with it every candidate is worse than the same one without.
+# The tables show the mean accuracy over the folds, one table for each architecture. In fifteen
+# epochs augmentation does not help: every candidate is worse with it than without.
 
 results = pd.DataFrame(search.cv_results_["params"])
 results["layers"] = np.where(
@@ -100,9 +102,10 @@ plt.show()
 # %%
 # How they learned
 # ----------------
-# The monitor has a row for each epoch of each fit, with the path of tasks that led to it: the search,
-# its number among the fits, the epoch. A line is one candidate in one fold, on the images that it was
-# trained on; the black one, in the panel of its architecture, is the refit on all training images.
+# The log of the monitor has a row for each epoch of each fit, with the tasks that the epoch belongs
+# to: the search and the number of the fit. Each line shows the accuracy of one candidate in one fold,
+# on the images that it was trained on. The black line shows the refit of the best candidate on all
+# training images.
 
 if monitor is not None:
     epochs = pd.DataFrame(monitor.get_logs().data).query("task_name == 'epoch'")

@@ -3,10 +3,11 @@
 Signals and spectra
 =====================
 
-A signal is an image of one row, and a network reads it with filters of one row. On this page the
-signals are made-up spectra: two peaks on a sloping baseline, and a broad peak that has nothing to do
-with the question. How much of the substance is there, and which substance is it? The answers are
-compared with those of Ridge, PLS and support vectors, while the peaks move further and further.
+A signal is an image of one row, and a network processes it with filters of one row. The signals on
+this page are simulated spectra: each has two peaks on a sloping baseline, and a broad peak that is
+irrelevant. A regressor predicts the concentration of a substance, and a classifier predicts which
+substance it is. The regressor is compared with Ridge and PLS while the peaks move further and
+further, the classifier with support vector machines.
 """
 
 import matplotlib.pyplot as plt
@@ -28,9 +29,9 @@ from skcnn.layers import Conv, Dense, GlobalAvgPool, MaxPool
 # The spectra
 # -----------
 # A substance has two narrow peaks at a fixed distance from each other; their height is the
-# concentration. ``shift`` says how far the pair may move to either side. The broad peak, the height
-# and the slope of the baseline and the noise are drawn anew for each spectrum. X has two dimensions,
-# a spectrum a row.
+# concentration. ``shift`` is the largest distance by which the pair moves to either side. The broad
+# peak, the height and the slope of the baseline, and the noise are random for each spectrum. X is
+# 2-D, with one spectrum in each row.
 
 n_points = 128
 places = np.arange(n_points)
@@ -70,11 +71,11 @@ plt.show()
 # %%
 # How much is it?
 # ---------------
-# ``image_shape=(1, 128)`` says that a row of X is an image of one row, and ``(1, 9)`` that a filter
-# sees nine points of it. `GlobalAvgPool` takes the mean of each map over all places, so that it does
-# not matter where a peak stands. The first filters start as the principal components of
-# pieces of such spectra. PLS is tuned by cross-validation, with and without
-# Savitzky-Golay derivatives, the usual remedy for baselines; Ridge chooses its penalty.
+# ``image_shape=(1, 128)`` declares that each row of X is an image of one row, and the kernel size
+# ``(1, 9)`` that a filter covers nine points. `GlobalAvgPool` takes the mean of each map over all
+# places, so the position of a peak does not matter. The filters of the first layer are initialised
+# with the principal components of pieces of such spectra. PLS is tuned by cross-validation, with
+# and without Savitzky-Golay derivatives, the usual remedy for baselines; Ridge chooses its penalty.
 
 
 def derivative(X):
@@ -100,8 +101,8 @@ regressor = CNNRegressor(layers, **settings)
 regressor.summary()
 
 # %%
-# All three learn from the same 1,000 spectra and are judged by the same 500 others, in data sets in
-# which the peaks move further and further.
+# All three models are trained on the same 1,000 spectra and tested on the same 500 others, for five
+# data sets in which the peaks move further and further.
 
 pls_grid = {
     "functiontransformer__func": [None, derivative],
@@ -128,9 +129,8 @@ for shift in shifts:
     print(f"±{shift:2d}: " + ", ".join(f"{name} {errors[name][-1]:.3f}" for name in models))
 
 # %%
-# Where the peaks keep their place, a weight for each point is all that is needed, and the two linear
-# models are better than the network. It is the other way round once the peaks move: the network's
-# error hardly changes.
+# If the peaks do not move, a weight for each point is enough, and the two linear models are better
+# than the network. Once the peaks move, the network is better, because its error hardly changes.
 
 linear = np.minimum(errors["Ridge"], errors["PLS"])
 assert linear[0] < 0.75 * errors["CNN"][0]
@@ -158,9 +158,10 @@ plt.show()
 # %%
 # Filters as lines
 # ----------------
-# A filter of one row is a line. These are the first layer of the network that was trained last, and
-# what its filters were before. The first components are slope and curvature, as of Savitzky and Golay,
-# the last are noise. Training changes little of either: the rest is left to the layers behind.
+# A filter of one row can be drawn as a line. The figure shows the filters of the first layer before
+# and after training, for the network that was trained last. The first components are slope and
+# curvature, as in the filters of Savitzky and Golay; the last components are noise. Training
+# changes them little, so most of the learning takes place in the later layers.
 
 filters = regressor.coefs_[0][:, 0, :, 0]
 change = np.linalg.norm(filters - start[:, 0, :, 0]) / np.linalg.norm(start)
@@ -182,11 +183,12 @@ plt.show()
 # %%
 # What did it look at?
 # --------------------
-# Integrated gradients share out among the points what the prediction has gained on the way from a
-# spectrum without information. Here that is a straight line through the ends of each spectrum. Red
-# points raise the prediction, blue ones lower it. Over 40 spectra the narrow peaks get most of
-# it, and what lies elsewhere cancels. The broad peak alone moves the prediction little (left); where
-# it lies under a narrow peak, values of both signs stand side by side (middle and right).
+# Integrated gradients distribute over the points the difference between the prediction for a
+# spectrum and that for a baseline without information, here a straight line through the ends of the
+# spectrum. Red points raise the prediction, blue points lower it. Over 40 spectra the narrow peaks
+# get most of the difference, and the values elsewhere cancel. The broad peak alone changes the
+# prediction little (left); where it lies under a narrow peak, there are values of both signs side
+# by side (middle and right).
 
 
 def straight_line(spectrum):
@@ -236,9 +238,10 @@ plt.show()
 # %%
 # Which substance is it?
 # ----------------------
-# Three substances differ in nothing but the distance of their peaks, 12, 16 or 20 points. Support
-# vectors may choose between three views of a spectrum: as it is, its slopes, and the amplitudes of
-# the slopes' frequencies, which do not change when everything moves.
+# Three substances differ only in the distance of their peaks, which is 12, 16 or 20 points. A
+# support vector machine is trained on each of three representations of a spectrum: the spectrum
+# itself, its slopes, and the amplitudes of the frequencies of the slopes, which do not change when
+# all peaks move together.
 
 distances = [12, 16, 20]
 X_train, _, y_train, _ = make_spectra(1000, 24, distances, seed=3)
@@ -264,8 +267,9 @@ for name, accuracy in accuracies.items():
     print(f"{name:16s} {accuracy:.3f}")
 
 # %%
-# The view matters more than the model: with frequencies, found by thinking, support vectors know the
-# substance as well as the network, which found its view by itself.
+# The representation matters more than the model: on the frequencies, which were chosen by hand, the
+# support vector machine is as accurate as the network, which learned its representation from the
+# spectra.
 
 others = [accuracies["SVC, as it is"], accuracies["SVC, slopes"]]
 assert accuracies["CNN"] > max(others) + 0.1

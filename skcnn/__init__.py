@@ -1,5 +1,6 @@
 """Convolutional networks for people who live in scikit-learn."""
 
+from skcnn._workers.processes import stop_workers
 from skcnn._workers.versions import show_versions
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
@@ -7,4 +8,11 @@ from skcnn.regressor import CNNRegressor
 
 __version__ = "0.1.0"
 
-__all__ = ["CNNClassifier", "CNNRegressor", "ConvFeatureExtractor", "__version__", "show_versions"]
+__all__ = [
+    "CNNClassifier",
+    "CNNRegressor",
+    "ConvFeatureExtractor",
+    "__version__",
+    "show_versions",
+    "stop_workers",
+]

@@ -1,6 +1,6 @@
-"""Well-known stacks of layers: functions that return a tuple for the parameter `layers`.
+"""Well-known architectures: functions that return a tuple for the parameter `layers`.
 
-The output layer is not among them: it follows from y.
+The output layer is not included, because it follows from y.
 """
 
 from skcnn.layers import (
@@ -17,7 +17,7 @@ from skcnn.layers import (
 
 
 def sklearn_default():
-    """Return the layers that the estimators have by default, for images of any size.
+    """Return the default layers of the estimators, for images of any size.
 
     Returns
     -------
@@ -40,7 +40,8 @@ def lenet5(padding="valid"):
     Parameters
     ----------
     padding : {"valid", "same"}, default="valid"
-        Of the first convolution: "valid" for images of at least 32x32, "same" from 28x28 on.
+        Padding of the first convolution: "valid" for images of at least 32x32, "same" for images
+        of at least 28x28.
 
     Returns
     -------
@@ -63,9 +64,9 @@ def lenet5(padding="valid"):
 
 
 def lenet5_modern():
-    """Return LeNet-5's plan with rectifiers, maximum pooling, more filters and dropout.
+    """Return a modern LeNet-5 with rectifiers, maximum pooling, more filters and dropout.
 
-    For images of any size.
+    The images may have any size.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def lenet5_modern():
 
 
 def _normalised(filters, activation="relu"):
-    """Return a 3x3 convolution with batch normalisation behind it."""
+    """Return a 3x3 convolution, batch normalisation and, unless it is None, an activation."""
     conv = Conv(filters, activation="identity")
     return (
         (conv, BatchNorm()) if activation is None else (conv, BatchNorm(), Activation(activation))
@@ -91,7 +92,8 @@ def _normalised(filters, activation="relu"):
 def vgg_small():
     """Return a small network of pairs of 3x3 convolutions (after Simonyan and Zisserman, 2015).
 
-    With batch normalisation and dropout; for images of any size, 32x32 above all.
+    The network uses batch normalisation and dropout. The images may have any size; it is meant for
+    32x32.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def vgg_small():
 def resnet_small():
     """Return a small residual network (after He, Zhang, Ren and Sun, 2016).
 
-    For images of any size, 32x32 above all.
+    The images may have any size; the network is meant for 32x32.
 
     Returns
     -------

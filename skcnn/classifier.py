@@ -1,20 +1,25 @@
 """The convolutional classifier."""
 
+from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.validation import check_is_fitted
 
 from skcnn._data.targets import encode_labels, weigh_classes
-from skcnn._estimator import DEFAULT_LAYERS, BaseCNN
-from skcnn._model.fitted import ClassProbabilities
-from skcnn._training.solvers import goes_in_steps
+from skcnn._engine.losses import MultilabelCrossEntropy
+from skcnn._estimator import BaseCNN
+from skcnn._training.settings import has_partial_fit
 
 
-class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
+@dataclass(eq=False, repr=False, kw_only=True)
+class CNNClassifier(ClassifierMixin, BaseCNN):
     """Convolutional neural network classifier, trained by backpropagation.
 
     Minimises the mean weighted cross-entropy plus ``alpha / 2 * ||W||^2 / sum(weights)``.
@@ -208,95 +213,31 @@ class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
     True
     """
 
-    _parameter_constraints: dict = {
+    class_weight: dict | str | None = None
+    label_smoothing: float = 0.0
+
+    _parameter_constraints: ClassVar[dict] = {
         **BaseCNN._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(
-        self,
-        layers=DEFAULT_LAYERS,
-        *,
-        image_shape=None,
-        standardize=True,
-        solver="adam",
-        alpha=1e-4,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=1e-3,
-        power_t=0.5,
-        warmup=None,
-        max_iter=100,
-        max_seconds=None,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-        clip_norm=None,
-        augment=None,
-        n_test_augment=0,
-        n_iter_no_change=10,
-        class_weight=None,
-        label_smoothing=0.0,
-        n_jobs=None,
-    ):
-        super().__init__(
-            layers=layers,
-            image_shape=image_shape,
-            standardize=standardize,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            warmup=warmup,
-            max_iter=max_iter,
-            max_seconds=max_seconds,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            scoring=scoring,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            augment=augment,
-            n_test_augment=n_test_augment,
-            n_iter_no_change=n_iter_no_change,
-            n_jobs=n_jobs,
-        )
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-
     def _encode_targets(self, y, n_samples, known):
-        warm = self.warm_start and bool(known) and "_progress" in known
+        warm = self.warm_start and "_progress" in known
         return encode_labels(y, n_samples, known, self.label_smoothing, warm=warm)
 
     def _weigh(self, targets, weights, in_pieces):
         return weigh_classes(self.class_weight, targets, weights, in_pieces=in_pieces)
 
-    @available_if(goes_in_steps)
+    @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch over the given data, in mini-batches.
 
         Parameters
@@ -318,25 +259,76 @@ class CNNClassifier(ClassifierMixin, ClassProbabilities, BaseCNN):
         self : CNNClassifier
             Unchanged if an error is raised.
         """
-        first = not hasattr(self, "_progress")
+        known = vars(self) if self.__sklearn_is_fitted__() else {}
         if classes is not None:
             classes = unique_labels(classes)
-            if not first and not np.array_equal(classes, self.classes_):
+            if known and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"classes must be those of the first call to partial_fit, {self.classes_}. "
                     f"Got {classes} instead."
                 )
-        elif first:
+        elif not known:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        return self._train(
-            X,
-            y,
-            sample_weight,
-            first=first,
-            max_iter=1,
-            known={"classes_": classes},
-            in_pieces=True,
+        known = known or {"classes_": classes}
+        return self._train((X, y, sample_weight), known, 1, in_pieces=True)
+
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`; of multilabel y each label's own.
+        """
+        return np.ascontiguousarray(
+            self._mean_outputs(X, lambda logits: self._loss.probabilities(logits.T.copy()).T)
         )
+
+    def predict_log_proba(self, X: ArrayLike) -> np.ndarray:
+        """Return the logarithm of `predict_proba`, finite where a probability rounds to 0.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+        """
+        if self.n_test_augment:
+            return np.log(self.predict_proba(X))
+        logits = self._outputs(X)
+        return np.ascontiguousarray(self._loss.log_probabilities(logits.T).T)
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Return the most probable label of each image, or which of many labels are probable.
+
+        Parameters
+        ----------
+        X : array-like
+            Images, as in `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
+        """
+        check_is_fitted(self)
+        if self.n_test_augment and self.augment is not None:
+            probabilities = self.predict_proba(X)
+            if isinstance(self._loss, MultilabelCrossEntropy):
+                return (probabilities > 0.5).astype(int)
+            return self.classes_[probabilities.argmax(axis=1)]
+        logits = self._outputs(X)
+        if isinstance(self._loss, MultilabelCrossEntropy):
+            return (logits > 0).astype(int)
+        codes = logits.argmax(axis=1) if len(self.classes_) > 2 else (logits[:, 0] > 0).astype(int)
+        return self.classes_[codes]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

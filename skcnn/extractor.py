@@ -1,22 +1,28 @@
 """The convolutional feature extractor: filters, activation and pooling as a transformer."""
 
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
+from typing import ClassVar, Self
 
-from sklearn.base import BaseEstimator, _fit_context
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from skcnn._data import images as _images
+from skcnn._data import images
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._estimator import BaseCNN
 from skcnn._features.features import BOTH_SIGNS, POOLINGS
 from skcnn._features.fitted import FeaturesMixin
-from skcnn._features.learning import learn, learn_more
+from skcnn._features.learning import learn, learn_from_network, learn_more
 from skcnn.layers.conv import check_pair
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
+@dataclass(eq=False, repr=False)
 class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     """Convolve images with a bank of filters, encode, pool and flatten.
 
@@ -166,7 +172,30 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: dict = {
+    filters: str | ArrayLike | BaseCNN | FrozenEstimator = "edges"
+    _: KW_ONLY
+    n_filters: int | None = None
+    kernel_size: int | Sequence[int] | None = None
+    n_patches: int = 100_000
+    normalize: str | None = "auto"
+    contrast_epsilon: float = 0.1
+    whiten: str | bool = "auto"
+    whiten_epsilon: float = 0.3
+    stride: int | Sequence[int] = 1
+    padding: str | int | Sequence[int] = "same"
+    activation: str = "relu"
+    threshold: float = 0.25
+    threshold_quantile: float | None = None
+    pooling: str | None = "max"
+    pool_size: int | Sequence[int] = 2
+    pool_stride: int | Sequence[int] | None = None
+    pool_grid: int | Sequence[int] | None = None
+    flatten: bool = True
+    image_shape: Sequence[int] | None = None
+    random_state: int | np.random.RandomState | None = None
+    n_jobs: int | None = None
+
+    _parameter_constraints: ClassVar[dict] = {
         "filters": [str, "array-like", BaseCNN, FrozenEstimator],
         "n_filters": [None, Interval(Integral, 1, None, closed="left")],
         "kernel_size": [None, *_SIZE],
@@ -195,55 +224,8 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         "n_jobs": [None, Integral],
     }
 
-    def __init__(
-        self,
-        filters="edges",
-        *,
-        n_filters=None,
-        kernel_size=None,
-        n_patches=100_000,
-        normalize="auto",
-        contrast_epsilon=0.1,
-        whiten="auto",
-        whiten_epsilon=0.3,
-        stride=1,
-        padding="same",
-        activation="relu",
-        threshold=0.25,
-        threshold_quantile=None,
-        pooling="max",
-        pool_size=2,
-        pool_stride=None,
-        pool_grid=None,
-        flatten=True,
-        image_shape=None,
-        random_state=None,
-        n_jobs=None,
-    ):
-        self.filters = filters
-        self.n_filters = n_filters
-        self.kernel_size = kernel_size
-        self.n_patches = n_patches
-        self.normalize = normalize
-        self.contrast_epsilon = contrast_epsilon
-        self.whiten = whiten
-        self.whiten_epsilon = whiten_epsilon
-        self.stride = stride
-        self.padding = padding
-        self.activation = activation
-        self.threshold = threshold
-        self.threshold_quantile = threshold_quantile
-        self.pooling = pooling
-        self.pool_size = pool_size
-        self.pool_stride = pool_stride
-        self.pool_grid = pool_grid
-        self.flatten = flatten
-        self.image_shape = image_shape
-        self.random_state = random_state
-        self.n_jobs = n_jobs
-
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the shape of the images, and the filters that are to be learned.
 
         Parameters
@@ -263,7 +245,7 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         return self._start(X, y, in_pieces=False)
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y=None):
+    def partial_fit(self, X: ArrayLike, y: None = None) -> Self:
         """Learn from a further piece of the data.
 
         Scale, whitening and the number of filters are learned from the first piece, which so should
@@ -283,22 +265,50 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         self : ConvFeatureExtractor
             Unchanged if an error is raised.
         """
-        if not hasattr(self, "_learned"):
+        if not self.__sklearn_is_fitted__():
             return self._start(X, y, in_pieces=True)
-        flat = _images.check_images_as_fitted(X, self)
-        self._learned = learn_more(self, self._learned, flat, self.image_shape_)
+        X = images.check_images_as_fitted(X, self)
+        self._learned = learn_more(self, self._learned, X, self.image_shape_)
         return self
 
     def _start(self, X, y, *, in_pieces):
         """Check, learn from the beginning, and keep the result once all has gone well."""
-        _images.check_image_shape(self.image_shape)
+        images.check_image_shape(self.image_shape)
         for name in ("kernel_size", "stride", "pool_size", "pool_stride", "pool_grid"):
             check_pair(name, getattr(self, name), 1)
         check_pair("padding", self.padding, 0)
-        flat, told = _images.check_images(X, self)
-        image_shape = _images.infer_image_shape(flat.shape[1], told, self.image_shape)
-        learned = learn(self, flat, image_shape, y, in_pieces=in_pieces)
-        _images.check_features(self, X, flat, reset=True)
+        checked, own_shape = images.check_images(X, self)
+        image_shape = images.infer_image_shape(checked.shape[1], own_shape, self.image_shape)
+        if isinstance(self.filters, BaseCNN | FrozenEstimator):
+            cnn = _fitted_network(self.filters, checked, image_shape, y, in_pieces)
+            learned = learn_from_network(cnn, cnn._model)
+        else:
+            learned = learn(self, checked, image_shape, in_pieces=in_pieces)
+        images.check_features(self, X, checked, reset=True)
         self.image_shape_ = image_shape
         self._learned = learned
         return self
+
+
+def _fitted_network(filters, X, image_shape, y, in_pieces):
+    """Return the fitted network that `filters` is, holds or, trained on X and y, becomes."""
+    cnn = filters.estimator if isinstance(filters, FrozenEstimator) else filters
+    if not isinstance(cnn, BaseCNN):
+        raise TypeError(f"filters must hold a CNNClassifier. Got {filters!r} instead.")
+    if not cnn.__sklearn_is_fitted__():
+        if in_pieces:
+            raise ValueError(
+                "filters must be a fitted network for partial_fit. Got one that is not fitted "
+                "instead: call fit."
+            )
+        if y is None:
+            raise ValueError(
+                "y must be passed to train the network that filters is. Got None instead."
+            )
+        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y)
+    if cnn.image_shape_ != image_shape:
+        raise ValueError(
+            f"filters must be fitted on images of the shape of X, {image_shape}. "
+            f"Got {cnn.image_shape_} instead."
+        )
+    return cnn

@@ -1,8 +1,8 @@
-"""Banks of fixed filters, each of shape (filters, rows, columns), with a name for every filter."""
+"""Banks of fixed filters: for each filter a name and an array of shape (rows, columns)."""
 
 import numpy as np
 
-# Line detectors and the box of the classic tutorials: ones where the line is, minus one elsewhere.
+# Line detectors and a box, as in the classic tutorials: 1 on the line, -1 elsewhere.
 _EDGES = {
     "horizontal": [[-1, -1, -1], [1, 1, 1], [-1, -1, -1]],
     "vertical": [[-1, 1, -1], [-1, 1, -1], [-1, 1, -1]],
@@ -19,11 +19,11 @@ _SHARPEN = {"sharpen": [[0, -1, 0], [-1, 5, -1], [0, -1, 0]]}
 _COMPASS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 # The border of a 3x3 filter, clockwise from the top left corner.
 _RING = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
-_SOBEL_RING = (1, 2, 1, 0, -1, -2, -1, 0)  # brighter to the north
+_SOBEL_RING = (1, 2, 1, 0, -1, -2, -1, 0)  # positive if the north is brighter
 
 
 def sobel():
-    """Return the Sobel filters in eight directions, each the one before turned by 45 degrees."""
+    """Return Sobel filters (Sobel and Feldman, 1968) in eight directions, 45 degrees apart."""
     bank = {}
     for turn, name in enumerate(_COMPASS):
         filter_ = np.zeros((3, 3))
@@ -34,10 +34,10 @@ def sobel():
 
 
 def gabor(n_filters=8, kernel_size=7):
-    """Return Gabor filters (Daugman, 1985) in `n_filters` directions over half a turn.
+    """Return Gabor filters (Daugman, 1985) in `n_filters` directions, evenly over 180 degrees.
 
-    The wavelength is half the longer side of the filter, the Gaussian envelope's deviation a
-    quarter of it; each filter has mean 0 and absolute values that add to 1.
+    The wavelength is half the longer side of the filter, and the standard deviation of the Gaussian
+    envelope a quarter of that side. Each filter has mean 0, and its absolute values add up to 1.
     """
     rows, columns = kernel_size
     y, x = np.meshgrid(
@@ -59,21 +59,21 @@ BANKS = ("edges", "gabor", "laplacian", "sharpen", "sobel")
 
 
 def fixed_bank(name, n_filters=None, kernel_size=None):
-    """Return a bank by name, as a dict of 2-D arrays.
+    """Return a bank by name, as a dict that maps the names of filters to 2-D arrays.
 
     Parameters
     ----------
     name : str
         One of `BANKS`.
     n_filters : int or None
-        Directions of "gabor"; the other banks have a number of their own.
+        Number of directions of "gabor", or None for 8; the other banks have a fixed number.
     kernel_size : (int, int) or None
-        Of "gabor"; all other filters are 3x3.
+        Rows and columns of the "gabor" filters, or None for 7x7; all other filters are 3x3.
 
     Raises
     ------
     ValueError
-        For an unknown name, or for a number or a size that the bank does not have.
+        If the name is unknown, or the bank does not have filters of this number or size.
 
     Examples
     --------
@@ -99,15 +99,21 @@ def fixed_bank(name, n_filters=None, kernel_size=None):
 
 
 def given_bank(filters):
-    """Return ``(filters (n, rows, columns, channels or 1), names)`` from arrays that users give.
+    """Return ``(filters, names)`` from filters that a user gives as arrays.
 
     Parameters
     ----------
     filters : ndarray of shape (n, rows, columns) or (n, rows, columns, channels), or a list of \
             2-D arrays
+
+    Returns
+    -------
+    filters : ndarray of shape (n, rows, columns, channels), or (n, rows, columns, 1)
+    names : list of str
     """
     try:
-        bank = np.array(filters, dtype=float)  # a copy: changes to the argument must not count
+        # a copy, so that later changes of the argument have no effect
+        bank = np.array(filters, dtype=float)
     except (ValueError, TypeError):
         raise ValueError(
             "filters must be an array of shape (n, rows, columns) or (n, rows, columns, channels), "
@@ -125,7 +131,7 @@ def given_bank(filters):
 
 
 def _shapes(filters):
-    """Return the shapes in a ragged list, for an error."""
+    """Return the shapes of the arrays in a ragged list, for an error message."""
     if not isinstance(filters, list | tuple):
         return repr(filters)
     return "shapes " + ", ".join(str(np.shape(filter_)) for filter_ in filters)

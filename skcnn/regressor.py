@@ -1,8 +1,11 @@
 """The convolutional regressor."""
 
+from dataclasses import dataclass
 from numbers import Real
+from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -10,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skcnn._data.targets import encode_numbers
 from skcnn._engine.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
-from skcnn._estimator import DEFAULT_LAYERS, BaseCNN
-from skcnn._training.solvers import goes_in_steps
+from skcnn._estimator import BaseCNN
+from skcnn._training.settings import has_partial_fit
 
 SMALLEST_RATE = 1e-6  # that training starts from
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CNNRegressor(RegressorMixin, BaseCNN):
     """Convolutional neural network regressor, trained by backpropagation.
 
@@ -195,88 +199,17 @@ class CNNRegressor(RegressorMixin, BaseCNN):
     True
     """
 
-    _parameter_constraints: dict = {
+    loss: str = "squared_error"
+    delta: float = 1.0
+
+    _parameter_constraints: ClassVar[dict] = {
         **BaseCNN._parameter_constraints,
         "loss": [StrOptions({"squared_error", "absolute_error", "huber", "poisson"})],
         "delta": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(
-        self,
-        layers=DEFAULT_LAYERS,
-        *,
-        image_shape=None,
-        standardize=True,
-        solver="adam",
-        alpha=1e-4,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=1e-3,
-        power_t=0.5,
-        warmup=None,
-        max_iter=100,
-        max_seconds=None,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        scoring=None,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-        clip_norm=None,
-        augment=None,
-        n_test_augment=0,
-        n_iter_no_change=10,
-        loss="squared_error",
-        delta=1.0,
-        n_jobs=None,
-    ):
-        super().__init__(
-            layers=layers,
-            image_shape=image_shape,
-            standardize=standardize,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            warmup=warmup,
-            max_iter=max_iter,
-            max_seconds=max_seconds,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            scoring=scoring,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            weight_decay=weight_decay,
-            clip_norm=clip_norm,
-            augment=augment,
-            n_test_augment=n_test_augment,
-            n_iter_no_change=n_iter_no_change,
-            n_jobs=n_jobs,
-        )
-        self.loss = loss
-        self.delta = delta
-
     def _encode_targets(self, y, n_samples, known):
-        n_outputs = known["_n_outputs"] if known else None
-        return encode_numbers(y, n_samples, self._make_loss(), n_outputs)
+        return encode_numbers(y, n_samples, self._make_loss(), known.get("_n_outputs"))
 
     def _first_outputs(self, targets, weights):
         means = np.average(targets.values, axis=0, weights=weights)
@@ -292,9 +225,11 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         }
         return losses[self.loss]()
 
-    @available_if(goes_in_steps)
+    @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train for one epoch over the given data, in mini-batches.
 
         Parameters
@@ -313,10 +248,10 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         self : CNNRegressor
             Unchanged if an error is raised.
         """
-        first = not hasattr(self, "_progress")
-        return self._train(X, y, sample_weight, first=first, max_iter=1, in_pieces=True)
+        known = vars(self) if self.__sklearn_is_fitted__() else {}
+        return self._train((X, y, sample_weight), known, 1, in_pieces=True)
 
-    def predict(self, X):
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return a number, or many, for each image.
 
         Parameters

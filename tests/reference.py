@@ -8,7 +8,7 @@ from scipy.signal import correlate
 from scipy.special import erf, expit
 
 from skcnn._workers.memory import Buffers
-from skcnn.layers.base import Shard, Work
+from skcnn.layers.base import Shard, Workspace
 
 ACTIVATE = {
     "identity": lambda z: z,
@@ -138,7 +138,7 @@ class Run:
         shard.weights = np.ones(n_images, x.dtype)
         shard.random = np.random.default_rng(0)
         self.buffers = SpoiledBuffers()
-        self.work = Work(
+        self.work = Workspace(
             layer,
             self.shape,
             n_images,

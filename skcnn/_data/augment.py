@@ -1,8 +1,8 @@
-"""Augmentation: what is done to the images of a batch before a network trains on them.
+"""Augmentation: random changes of the images of a batch before a network trains on them.
 
-The random numbers of an image depend on the seed of the fit, the epoch and the image's number, and
-on nothing else: however a batch is cut into shards, and whoever works on them, an image comes out
-the same to the last bit.
+The random numbers of an image depend only on the seed of the fit, the epoch and the index of the
+image. The augmented image is therefore the same to the last bit, however a batch is split into
+shards and whichever worker processes them.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from skcnn._engine.warp import blank, inverse_affine, move, relight, warp
 
-# The most that each strength that is a number may be.
+# Largest value of each strength that is a single number.
 MOST = {
     "flip": 1,
     "flip_vertical": 1,
@@ -24,10 +24,10 @@ MOST = {
     "contrast": 1,
 }
 
-# Those counted in pixels, for which there may be a pair.
+# Strengths in pixels, which may be a pair (rows, columns).
 PIXELS = ("shift", "crop", "cutout")
 
-# Rows and columns below which there is nothing to be changed.
+# Fewest rows and columns of an image that a change has an effect on.
 NEEDS = {"flip": (1, 2), "flip_vertical": (2, 1), "rotate": (2, 2), "shear": (2, 2)}
 
 NAMES = ("shift", "crop", *MOST, "cutout")
@@ -35,36 +35,38 @@ MASK = 2**64 - 1
 
 
 def check_augment(augment, image_shape):
-    """Return a plan that augments images, or None if there is nothing to do.
+    """Return a plan that augments images, or None if nothing is to be changed.
 
     Parameters
     ----------
     augment : dict, callable or None
-        A dict of names and strengths, of which 0 does nothing. Zero is the mean of the images if
-        they are standardised. In the order in which they are applied:
+        A dict that maps names to strengths; a strength of 0 changes nothing. A pixel value of 0,
+        below, is the mean of the images if they are standardised. The changes, in the order in
+        which they are applied:
 
         - ``"brightness"``: adds a number from ``-b`` to ``b``;
         - ``"contrast"``: multiplies by a number from ``1 - c`` to ``1 + c`` about the image's mean;
-        - ``"flip"``, ``"flip_vertical"``: probability to exchange left and right, top and bottom;
-          True is 0.5;
-        - ``"shear"``: tilts the columns by up to so many degrees;
-        - ``"rotate"``: turns by up to so many degrees;
+        - ``"flip"``, ``"flip_vertical"``: exchanges left and right, or top and bottom, with this
+          probability; True means 0.5;
+        - ``"shear"``: tilts the columns by up to this many degrees;
+        - ``"rotate"``: rotates by up to this many degrees;
         - ``"zoom"``: enlarges by a factor from ``1 - z`` to ``1 + z``;
-        - ``"shift"``: moves by up to so many whole pixels, an int or a pair (rows, columns); what
-          is left free is 0. ``"crop"`` is the same: a random crop of an image with so many zeros
-          around it;
-        - ``"cutout"``: sets a square of so many pixels, or a rectangle (rows, columns), to 0. Its
-          centre is any pixel, so that a part may be outside (DeVries and Taylor, 2017).
+        - ``"shift"``: moves by up to this many whole pixels, an int or a pair (rows, columns), and
+          sets the pixels left free to 0. ``"crop"`` is the same: a random crop of the image with a
+          border of this many zeros;
+        - ``"cutout"``: sets a square with sides of this many pixels, or a rectangle (rows,
+          columns), to 0. Its centre is a random pixel, so that a part of it may be outside the
+          image (DeVries and Taylor, 2017).
 
-        All numbers are drawn uniformly. An int for both axes leaves out an axis of one pixel.
+        All numbers are drawn uniformly. An int stands for both axes, except an axis of one pixel.
 
-        A callable ``f(images, rng)`` gets a shard of a batch, standardised, as an array of shape
-        (n_images, rows, columns, channels) that it may write to, and a `numpy.random.Generator`;
-        it returns images of this shape. The generator is seeded by the key and the numbers of the
-        shard's images: results are the same for any number of jobs, but other batch sizes, whose
-        shards are others, give others.
+        A callable ``f(images, rng)`` receives a shard of a batch, standardised, as an array of
+        shape (n_images, rows, columns, channels) that it may overwrite, and a
+        `numpy.random.Generator`; it returns images of the same shape. The generator is seeded by
+        the key of the epoch and the indices of the shard's images. The results are the same for any
+        number of jobs, but change with the batch size, which determines the shards.
     image_shape : (int, int, int)
-        Rows, columns, channels.
+        Rows, columns and channels of an image.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def check_augment(augment, image_shape):
     Raises
     ------
     TypeError, ValueError
-        If `augment` is not as above, or does not go with images of this shape.
+        If `augment` is not of this form, or does not fit images of this shape.
 
     Examples
     --------
@@ -109,7 +111,7 @@ def check_augment(augment, image_shape):
 
 
 def _check_number(name, value, image_shape):
-    """Return a strength that is a number."""
+    """Return a strength that is a single number, after checking it."""
     is_flip = name.startswith("flip")
     is_bool = isinstance(value, bool | np.bool_)
     if not (is_flip if is_bool else isinstance(value, Real)):
@@ -126,7 +128,7 @@ def _check_number(name, value, image_shape):
 
 
 def _check_size(name, image_shape):
-    """Raise a `ValueError` if images have too few rows or columns to be changed."""
+    """Raise a `ValueError` if images have too few rows or columns for the change `name`."""
     needs = zip(NEEDS.get(name, (1, 1)), ("rows", "columns"), image_shape, strict=False)
     lacks = [f"{least} {axis}" for least, axis, n in needs if n < least]
     if lacks:
@@ -137,7 +139,7 @@ def _check_size(name, image_shape):
 
 
 def _check_pixels(name, value, image_shape):
-    """Return a strength that is a number of rows and one of columns."""
+    """Return a strength in pixels as an array of rows and columns, after checking it."""
     most = [n if name == "cutout" else n - 1 for n in image_shape[:2]]
     pair = value
     if _is_int(value):
@@ -161,24 +163,26 @@ def _is_int(value):
 
 
 def epoch_key(seed, epoch):
-    """Return the key of an epoch, an int of 64 bits, for ints `seed` and `epoch`."""
+    """Return the key of an epoch, an int of 64 bits, from the ints `seed` and `epoch`."""
     return int(_outputs(seed, np.array([epoch]))[0])
 
 
 def uniforms(key, index, n):
-    """Return `n` numbers from [0, 1) for each image; they depend on the key and its number alone.
+    """Return `n` random numbers from [0, 1) for each image, which depend only on key and index.
 
-    They are the first outputs of a SplitMix64 generator (Steele, Lea and Flood, "Fast Splittable
-    Pseudorandom Number Generators", 2014) for each image, whose seeds are outputs, with the images'
-    numbers, of one with the seed `key`. Any output can be had without those before it.
+    Each image has a SplitMix64 generator (Steele, Lea and Flood, "Fast Splittable Pseudorandom
+    Number Generators", 2014), and the numbers are its first outputs. Its seed is the output with
+    the image's index of a generator with the seed `key`. SplitMix64 computes any output without the
+    outputs before it.
 
     Parameters
     ----------
     key : int
-        See `epoch_key`.
+        Key of the epoch, see `epoch_key`.
     index : ndarray of int of shape (n_images,)
-        Numbers of the images in the training set.
+        Indices of the images in the training set.
     n : int
+        Number of random numbers per image.
 
     Returns
     -------
@@ -189,7 +193,7 @@ def uniforms(key, index, n):
 
 
 def _outputs(seed, number):
-    """Return the outputs with some numbers, from 0, of SplitMix64 generators."""
+    """Return the outputs of SplitMix64 generators with the indices `number`, counted from 0."""
     seed = seed if isinstance(seed, np.ndarray) else np.uint64(int(seed) & MASK)
     z = seed + (np.asarray(number).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -199,20 +203,21 @@ def _outputs(seed, number):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes images by random numbers of their own.
+    """Changes each image by random numbers of its own.
 
     Attributes
     ----------
     strengths : dict
-        Those that are not zero, checked.
+        Checked strengths that are not 0.
     image_shape : (int, int, int)
+        Rows, columns and channels of an image.
     """
 
     strengths: dict
     image_shape: tuple
 
     def draw(self, key, index):
-        """Return what is to be done to each image: a dict of arrays, the images last."""
+        """Return the random changes of each image, in arrays whose last axis is the images."""
         u = uniforms(key, index, 11)
         strength = {name: self.strengths.get(name, 0) for name in MOST}
         chances = [[strength["flip_vertical"]], [strength["flip"]]]
@@ -232,22 +237,22 @@ class Augmentation:
         }
 
     def apply(self, maps, key, index):
-        """Return maps augmented; those given are left as they are.
+        """Return augmented maps; the maps given stay as they are.
 
-        Rotation, zoom and shear, with flips and the shift, are one affine map: images are
-        resampled once at most. Without them pixels are only moved.
+        Rotation, zoom and shear are combined with flips and the shift into one affine map, so that
+        images are resampled at most once. Flips and shifts alone only move pixels.
 
         Parameters
         ----------
         maps : ndarray of shape (rows, channels, columns, images)
         key : int
-            Of the epoch, see `epoch_key`.
+            Key of the epoch, see `epoch_key`.
         index : ndarray of int of shape (images,)
-            Numbers of the images in the training set.
+            Indices of the images in the training set.
 
         Returns
         -------
-        maps : ndarray, of the same shape and dtype
+        maps : ndarray, with the same shape and dtype
         """
         drawn = self.draw(key, index)
         names = self.strengths.keys()
@@ -265,14 +270,14 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class CallableAugmentation:
-    """Changes images by a function of the user's, see `check_augment`."""
+    """Changes images by a function that the user has given, see `check_augment`."""
 
     function: object
 
     def apply(self, maps, key, index):
-        """Return maps augmented, with parameters as in `Augmentation`.
+        """Return augmented maps; the parameters are those of `Augmentation.apply`.
 
-        The generator is seeded by the key and the numbers of all images of the shard.
+        The generator is seeded by the key and the indices of all images of the shard.
         """
         images = maps.transpose(3, 0, 2, 1).copy(order="C")
         rng = np.random.default_rng([key, *np.asarray(index).tolist()])

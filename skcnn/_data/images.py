@@ -161,14 +161,14 @@ class Images:
         Subtracted from each value, and divided by.
     dtype : numpy dtype
         Of the maps.
-    estimator : estimator, default=None
-        If X may hold values that are not finite: who does not accept them. To look for them here,
-        where the images are in cache and each worker has its own, takes a fifth of the time.
+    checked_for : str, default=None
+        Name of the estimator that does not accept values that are not finite, if X may hold some. To
+        look for them here, where each worker has its images in cache, takes a fifth of the time.
     """
 
-    def __init__(self, X, image_shape, center, scale, dtype, estimator=None):
+    def __init__(self, X, image_shape, center, scale, dtype, checked_for=None):
         self.X = X
-        self.estimator = estimator if X.dtype.kind == "f" else None
+        self.checked_for = checked_for if X.dtype.kind == "f" else None
         self.image_shape = image_shape
         self.dtype = np.dtype(dtype)
         self.center = np.asarray(center, self.dtype)[:, None, None]
@@ -186,8 +186,8 @@ class Images:
         index : slice or ndarray of int
         """
         images = self.X[index]
-        if self.estimator is not None and _may_not_be_finite(images):
-            check_array(images, dtype=None, estimator=self.estimator, input_name="X")
+        if self.checked_for is not None and _may_not_be_finite(images):
+            check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
         images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0)).astype(self.dtype, copy=False)
@@ -217,6 +217,7 @@ class AugmentedImages:
         self.images = images
         self.plan = plan
         self.key = key
+        self.dtype = images.dtype
 
     def __len__(self):
         return len(self.images)

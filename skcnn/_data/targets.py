@@ -1,4 +1,4 @@
-"""Targets: from y as users have it to what a loss takes."""
+"""Targets: conversion of the user's y to the form that a loss takes."""
 
 from dataclasses import dataclass
 
@@ -18,18 +18,20 @@ from skcnn._engine.losses import (
 
 @dataclass
 class Targets:
-    """Targets as the loss takes them, and what follows from them.
+    """Targets in the form that the loss takes, and what follows from them.
 
     Attributes
     ----------
     values : ndarray
-        Codes of classes, or numbers of shape (n_samples, n_outputs).
+        Class codes of shape (n_samples,), or labels or numbers of shape (n_samples, n_outputs).
     loss : object
+        Loss of the network for these targets.
     n_outputs : int
+        Number of outputs of the network.
     attributes : dict
-        Fitted attributes of the estimator.
+        Fitted attributes of the estimator, keyed by name.
     strata : ndarray of shape (n_samples,) or None
-        Classes to keep the shares of when some samples are held out.
+        Class codes by which a split into training and validation samples is stratified.
     """
 
     values: np.ndarray
@@ -40,25 +42,28 @@ class Targets:
 
 
 def encode_labels(y, n_samples, known, label_smoothing, *, warm):
-    """Return labels, or indicators of many labels, as `Targets`.
+    """Return the `Targets` of class labels or multilabel indicators.
 
     Parameters
     ----------
     y : array-like
+        Labels of shape (n_samples,), or indicators of shape (n_samples, n_labels).
     n_samples : int
-    known : dict or None
-        Attributes that earlier data has set: "classes_", and "_loss" if it has trained.
+        Number of images.
+    known : dict
+        Attributes set by earlier data: "classes_", and "_loss" after training.
     label_smoothing : float
+        Share of the targets that the loss spreads evenly over the classes.
     warm : bool
-        Whether the classes come from an earlier fit.
+        Whether the known classes come from an earlier fit.
     """
     if y is None:
         raise ValueError(
             "This CNNClassifier estimator requires y to be passed, but the target y is None."
         )
-    classes = known["classes_"] if known else None
+    classes = known.get("classes_")
     is_multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
-    before = known.get("_loss") if known else None
+    before = known.get("_loss")
     if before is not None and isinstance(before, MultilabelCrossEntropy) != is_multilabel:
         kinds = ("labels", "indicators of labels")
         raise ValueError(
@@ -95,7 +100,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
 
 
 def _encode_indicators(y, n_samples, classes, label_smoothing):
-    """Return indicators, of shape (n_samples, n_labels), as `Targets`."""
+    """Return the `Targets` of multilabel indicators of shape (n_samples, n_labels)."""
     values = check_array(y, accept_sparse="csr", input_name="y")
     values = values.toarray() if hasattr(values, "toarray") else values
     check_consistent_length(np.empty(n_samples), values)
@@ -111,7 +116,7 @@ def _attributes(classes, loss):
 
 
 def weigh_classes(class_weight, targets, weights, *, in_pieces):
-    """Return the samples' weights times those of their classes."""
+    """Return the sample weights multiplied by the weights of the samples' classes."""
     if class_weight is None:
         return weights
     classes = targets.attributes["classes_"]
@@ -132,7 +137,7 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
     elif in_pieces:
         raise ValueError(
             "class_weight='balanced' is not supported by partial_fit, which does not see all of y. "
-            "Pass a dict, such as sklearn.utils.class_weight.compute_class_weight tells."
+            "Pass a dict, for example from sklearn.utils.class_weight.compute_class_weight."
         )
     found = np.unique(targets.strata)
     labels = classes[targets.strata]
@@ -145,9 +150,9 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
 
 
 def encode_numbers(y, n_samples, loss, n_outputs=None):
-    """Return numbers, of shape (n_samples,) or (n_samples, n_outputs), as `Targets`.
+    """Return the `Targets` of numbers of shape (n_samples,) or (n_samples, n_outputs).
 
-    `n_outputs` is the number of outputs known already, or None.
+    `n_outputs` is the number of outputs in earlier data, or None if there was none.
     """
     if y is None:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Codes of patches: what a convolution's responses go through, in cache, before they are features.
+"""Encoding and pooling of a convolution's responses, block by block in cache.
 
 The responses of a few rows are divided by the contrast of their patches, encoded and pooled at
-once; the map of all codes, which for hundreds of filters is large, is never stored.
+once. The map of all codes, which is large for hundreds of filters, is never stored.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ REDUCE = {"max": np.maximum, "avg": np.add, "sum": np.add}
 def inverse_contrast(plan, x, offset, work):
     """Return ``1 / sqrt(variance + offset)`` of every patch of `x`, shape (rows, columns * images).
 
-    Sums over patches are box filters. Writes ``work["square"]``, ``work["box_columns"]`` and
-    ``work["box"]``.
+    Box filters compute the sums over patches. The function writes to the work buffers "square",
+    "box_columns" and "box".
     """
     square, columns, box = work["square"], work["box_columns"], work["box"]
     for power, values in enumerate((x, np.multiply(x, x, out=square))):
@@ -36,7 +36,7 @@ def inverse_contrast(plan, x, offset, work):
 
 
 class Activated:
-    """One code a filter: an activation of its response."""
+    """One code per filter: an activation of its response."""
 
     is_separate = True  # a filter's codes do not depend on the other filters
 
@@ -45,14 +45,14 @@ class Activated:
         self.n_codes = self.n_responses = self.n_intercepts = n_filters
 
     def encode(self, z, intercept, filters, scratch):
-        """Yield ``(codes, their place)`` of the responses `z`, which are overwritten."""
+        """Yield ``(codes, indices of the codes)`` for the responses `z`, which are overwritten."""
         z += intercept[filters, None]
         self.forward(z, z)
         yield z, filters
 
 
 class BothSigns:
-    """Two codes a filter: ``max(z + a, 0)`` and ``max(b - z, 0)``, `a` and `b` the intercepts."""
+    """Two codes per filter: ``max(z + a, 0)`` and ``max(b - z, 0)`` with intercepts `a` and `b`."""
 
     is_separate = True
 
@@ -61,7 +61,7 @@ class BothSigns:
         self.n_codes = self.n_intercepts = 2 * n_filters
 
     def encode(self, z, intercept, filters, scratch):
-        """Yield ``(codes, their place)`` of the responses `z`, which are overwritten."""
+        """Yield ``(codes, indices of the codes)`` for the responses `z`, which are overwritten."""
         others = slice(filters.start + self.n_responses, filters.stop + self.n_responses)
         z += intercept[filters, None]
         yield np.maximum(z, zeros_like_part(z), out=scratch[: len(z), : z.shape[1]]), filters
@@ -70,10 +70,11 @@ class BothSigns:
 
 
 class Triangle:
-    """``max(0, mean distance - distance)`` to each of the centres (Coates, Ng and Lee, 2011).
+    """``max(0, mean distance - distance)`` for each centre (Coates, Ng and Lee, 2011).
 
-    The responses are ``|c|^2 - 2 c.x`` of the centres and, behind them, the components of the
-    patch itself, whose squares add to ``|x|^2``.
+    The distances are those of a patch x from the centres c. The responses, with their intercepts,
+    are ``|c|^2 - 2 c.x`` for all centres, followed by components of x whose squares add up to
+    ``|x|^2``.
     """
 
     is_separate = False
@@ -83,7 +84,7 @@ class Triangle:
         self.n_responses = self.n_intercepts = n_filters + n_components
 
     def encode(self, z, intercept, filters, scratch):
-        """Yield ``(codes, their place)`` of the responses `z`, which are overwritten."""
+        """Yield ``(codes, indices of the codes)`` for the responses `z`, which are overwritten."""
         z += intercept[:, None]
         distances, components = z[:, : self.n_codes], z[:, self.n_codes :]
         distances += np.einsum("rfl,rfl->rl", components, components)[:, None]
@@ -95,40 +96,39 @@ class Triangle:
 
 
 class EncodeSink:
-    """Encodes a convolution's output block by block, and pools the codes over the rows.
+    """Encodes the output of a convolution block by block, and pools the codes over rows.
 
     Parameters
     ----------
     encoder : Activated, BothSigns or Triangle
     intercept : ndarray of shape (n_intercepts,)
     factor : ndarray of shape (rows, columns * images) or None
-        What the responses of each patch are multiplied by.
+        Number by which the responses of each patch are multiplied.
     reduce : {"max", "avg", "sum"}
     windows : list of (int, int)
-        First row of each window, and the row behind its last.
-    z, scratch : ndarray
-        Buffers for the responses of a block and for the codes of a part of it.
+        First row of each window, and the row after its last.
+    scratch : ndarray
+        Work buffer for the codes of a part of a block.
     pooled : ndarray of shape (windows, codes, columns, images)
-        Written by `finish`.
+        Output, written by `finish`.
     """
 
-    def __init__(self, encoder, intercept, factor, reduce, windows, z, scratch, pooled):
+    def __init__(self, encoder, intercept, factor, reduce, windows, scratch, pooled):
         self.encoder = encoder
         self.intercept = intercept
         self.factor = factor
         self.combine = REDUCE[reduce]
         self.windows = windows
-        self.z = z
         self.scratch = scratch
         self.pooled = pooled.reshape(*pooled.shape[:2], -1)
         pooled.fill(-np.inf if reduce == "max" else 0)
 
-    def block(self, rows):
-        """Return the array that takes the output `rows`."""
-        return self.z[:, : rows.stop - rows.start]
+    def part(self, filters):
+        """Return this sink, as an encoded convolution has only one group."""
+        return self
 
     def finish(self, rows, z):
-        """Encode the output `rows`, and add them to the windows that they lie in."""
+        """Encode the output `rows`, and pool them into the windows that contain them."""
         responses = z[0]
         for part, filters in self._parts(*responses.shape[:2]):
             own = responses[part, filters]
@@ -155,14 +155,15 @@ class EncodeSink:
 
 
 def filters_at_once(size):
-    """Return how many filters are encoded at once, each with `size` responses."""
+    """Return the number of filters, each with `size` responses, that are encoded at once."""
     return max(CODE_BLOCK // size, 1)
 
 
 def pool_columns(pooled, reduce, row_windows, column_windows, out):
-    """Write to the map `out` the codes, pooled over rows, pooled over columns as well.
+    """Pool codes over columns that are already pooled over rows, and write them to the map `out`.
 
-    The shapes are (windows, codes, columns, images) and (windows, codes, windows, images).
+    `pooled` has shape (row windows, codes, columns, images), and `out` has shape (row windows,
+    codes, column windows, images).
     """
     combine = REDUCE[reduce]
     for j, (start, stop) in enumerate(column_windows):

@@ -1,11 +1,11 @@
-"""Shape arithmetic of windows that slide over a map: convolution and pooling share it."""
+"""Shape arithmetic of sliding windows, which convolution and pooling share."""
 
 from functools import cache
 from typing import NamedTuple
 
 
 class Axis(NamedTuple):
-    """A window of `size` taps sliding along one axis of a map."""
+    """A window of `size` taps that slides along one axis, padded by `before` and `after`."""
 
     n_in: int
     size: int
@@ -21,10 +21,11 @@ class Axis(NamedTuple):
 
     @property
     def n_out(self):
+        """Number of windows, and so of outputs."""
         return (self.n_in + self.before + self.after - self.extent) // self.stride + 1
 
     def phase(self, number, of):
-        """Return the axis of every `of`-th output from `number` on, incomplete rounds left out."""
+        """Return the axis of the ``n_out // of`` outputs `number`, ``number + of`` and so on."""
         stride, before = self.stride * of, self.before - number * self.stride
         last = (self.n_out // of - 1) * stride
         return self._replace(
@@ -33,17 +34,17 @@ class Axis(NamedTuple):
 
     @property
     def is_whole(self):
-        """Whether each tap sees the axis as it is, so that nothing needs to be copied."""
+        """Whether the only tap reads the axis unchanged, so that nothing needs to be copied."""
         return self.size == 1 and self.stride == 1 and self.before == 0 and self.after == 0
 
     @property
     def tiles(self):
-        """Whether the windows cover the axis side by side, each position once."""
+        """Whether the windows cover each position of the axis exactly once."""
         covered = self.n_out * self.size == self.n_in and self.before == 0
         return self.stride == self.size and self.dilation == 1 and covered
 
     def taps(self):
-        """Return ``(tap, out, in)`` of all taps: where values come from, which outputs they reach."""
+        """Return a list of ``(tap, out, in)``: the outputs of each tap and the inputs it reads."""
         return _taps(self)
 
     def _each_tap(self):
@@ -63,7 +64,7 @@ def _taps(axis):
 
 
 def taps_within(axis, part):
-    """Yield ``(tap, out, in)`` of the taps that reach the outputs `part`; `out` starts at 0 there."""
+    """Yield ``(tap, out, in)`` for the taps of the outputs `part`; `out` counts from its start."""
     for tap, reached, source in axis.taps():
         first, last = max(reached.start, part.start), min(reached.stop, part.stop)
         if first < last:
@@ -79,7 +80,7 @@ def pair(value):
 
 
 def pad_amounts(padding, size, dilation):
-    """Return ``(before, after)`` on one axis; `padding` is "valid", "same" or a number."""
+    """Return the padding ``(before, after)`` of an axis; `padding` is a number or a name."""
     if padding == "valid":
         return 0, 0
     if padding == "same":
@@ -89,7 +90,7 @@ def pad_amounts(padding, size, dilation):
 
 
 def plan_axes(input_shape, size, stride, dilation, padding):
-    """Return the row `Axis` and the column `Axis` of a window over an ``(H, W, C)`` map."""
+    """Return the row `Axis` and the column `Axis` of a window over a map of `input_shape`."""
     sizes, strides, dilations = pair(size), pair(stride), pair(dilation)
     paddings = (padding, padding) if isinstance(padding, str) else pair(padding)
     return tuple(
@@ -99,11 +100,11 @@ def plan_axes(input_shape, size, stride, dilation, padding):
 
 
 def stepped_windows(n, size, stride):
-    """Return ``(start, stop)`` of windows of a size, clipped to the `n` positions there are."""
+    """Return ``(start, stop)`` of sliding windows over `n` positions; `size` is clipped to `n`."""
     size = min(size, n)
     return [(start, start + size) for start in range(0, n - size + 1, stride)]
 
 
 def grid_windows(n, parts):
-    """Return ``(start, stop)`` of so many windows that cover `n` positions as evenly as can be."""
+    """Return ``(start, stop)`` of `parts` windows that cover `n` positions evenly."""
     return [(i * n // parts, -(-(i + 1) * n // parts)) for i in range(parts)]

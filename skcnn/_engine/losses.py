@@ -1,14 +1,14 @@
-"""Losses: the value and, written over the logits, the gradient.
+"""Losses: their value and, written over the logits, their gradient.
 
-Logits have shape (outputs, images): one image a column. So have probabilities and predictions.
-Targets come as users have them: class codes of shape (images,), labels and numbers of shape
-(images, outputs). Weights have shape (images,).
+Logits, probabilities and predictions have shape (outputs, images), one column per image. Targets
+are class codes of shape (images,), or labels or numbers of shape (images, outputs). Weights have
+shape (images,).
 """
 
 import numpy as np
 
-# Poisson rates end at e^40 = 2e17, more than any count: in float32 their squares, which optimizers
-# take, and sums of many are still finite.
+# Largest logit of a Poisson rate: e^40 = 2e17 is more than any count, and in float32 the squares of
+# such rates, which optimizers compute, and sums of many squares are still finite.
 LARGEST_LOG_RATE = 40.0
 
 
@@ -50,15 +50,15 @@ class CategoricalCrossEntropy:
         self.label_smoothing = label_smoothing
 
     def probabilities(self, logits):
-        """Return the probability of each class, a class a row."""
+        """Return the probabilities of the classes, one row per class."""
         return softmax(logits)
 
     def log_probabilities(self, logits):
-        """Return the logarithm of the probability of each class, a class a row."""
+        """Return the log-probabilities of the classes, one row per class."""
         return log_softmax(logits)
 
     def gradient(self, logits, codes, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         spread = float(self.label_smoothing)
         columns = np.arange(len(codes))
         logits -= logits.max(axis=0)
@@ -91,15 +91,15 @@ class BinaryCrossEntropy:
         self.label_smoothing = label_smoothing
 
     def probabilities(self, logits):
-        """Return the probability of each class, a class a row."""
+        """Return the probabilities of the classes, one row per class."""
         return logistic(np.vstack([-logits, logits]))
 
     def log_probabilities(self, logits):
-        """Return the logarithm of the probability of each class, a class a row."""
+        """Return the log-probabilities of the classes, one row per class."""
         return -np.logaddexp(0, np.vstack([logits, -logits]))
 
     def gradient(self, logits, codes, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         targets = _smooth(codes, self.label_smoothing, logits.dtype)
         losses = np.logaddexp(0, logits) - logits * targets
         loss = np.dot(losses[0], weights)
@@ -124,15 +124,15 @@ class MultilabelCrossEntropy:
         self.label_smoothing = label_smoothing
 
     def probabilities(self, logits):
-        """Return the probability of each label, a label a row."""
+        """Return the probabilities of the labels, one row per label."""
         return logistic(logits.copy())
 
     def log_probabilities(self, logits):
-        """Return the logarithm of the probability of each label, a label a row."""
+        """Return the log-probabilities of the labels, one row per label."""
         return -np.logaddexp(0, -logits)
 
     def gradient(self, logits, labels, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         targets = _smooth(labels.T, self.label_smoothing, logits.dtype)
         losses = np.logaddexp(0, logits) - logits * targets
         logistic(logits)
@@ -147,15 +147,15 @@ class _LinearUnits:
     output = "identity"
 
     def predict(self, logits):
-        """Return the predictions, an output a row."""
+        """Return the predictions, one row per output."""
         return logits.copy()
 
 
 class SquaredError(_LinearUnits):
-    """Half the squared difference from the targets, summed over outputs, as MLPRegressor has it."""
+    """Half the squared difference from the targets, summed over outputs, as in MLPRegressor."""
 
     def gradient(self, logits, targets, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         logits -= targets.T
         losses = 0.5 * np.square(logits)
         logits *= weights
@@ -166,7 +166,7 @@ class AbsoluteError(_LinearUnits):
     """The absolute difference from the targets, summed over outputs."""
 
     def gradient(self, logits, targets, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         logits -= targets.T
         losses = np.abs(logits)
         np.sign(logits, out=logits)
@@ -175,20 +175,20 @@ class AbsoluteError(_LinearUnits):
 
 
 class HuberLoss(_LinearUnits):
-    """The loss of Huber (1964), summed over outputs: squared error near, absolute error far.
+    """The loss of Huber (1964), summed over outputs: squared if small, absolute if large.
 
     Parameters
     ----------
     delta : float, default=1.0
-        The difference d up to which the loss is ``d**2 / 2``; beyond, it is a line of slope
-        `delta`.
+        Absolute difference d up to which the loss is ``d**2 / 2``; beyond it, the loss is a line
+        of slope `delta`.
     """
 
     def __init__(self, delta=1.0):
         self.delta = delta
 
     def gradient(self, logits, targets, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         delta = float(self.delta)
         logits -= targets.T
         slopes = np.clip(logits, -delta, delta)
@@ -201,18 +201,18 @@ class PoissonLoss:
     """Negative log-likelihood of counts, up to a constant, summed over outputs.
 
     A logit is the logarithm of the predicted rate: the loss is ``exp(logit) - target * logit``, as
-    torch.nn.PoissonNLLLoss has it. Logits above 40 predict a rate of e^40.
+    in torch.nn.PoissonNLLLoss. Logits above 40 predict a rate of e^40.
     """
 
     output = "exponential"
 
     def predict(self, logits):
-        """Return the predictions, an output a row."""
+        """Return the predictions, one row per output."""
         rates = np.minimum(logits, LARGEST_LOG_RATE)
         return np.exp(rates, out=rates)
 
     def gradient(self, logits, targets, weights):
-        """Return the sum of weighted losses and write the gradient of that sum over `logits`."""
+        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
         rates = self.predict(logits)
         losses = rates - targets.T * logits
         np.subtract(rates, targets.T, out=logits)
@@ -221,11 +221,11 @@ class PoissonLoss:
 
 
 def _smooth(targets, label_smoothing, dtype):
-    """Return targets with a share of them spread evenly over 0 and 1."""
+    """Return targets of which the share `label_smoothing` is spread evenly over 0 and 1."""
     spread = float(label_smoothing)
     return targets.astype(dtype) * (1 - spread) + spread / 2 if spread else targets
 
 
 def _weighted_sum(losses, weights):
-    """Return the sum of losses of shape (outputs, images), each image with its weight."""
+    """Return the sum of losses of shape (outputs, images), weighted by image."""
     return float(np.dot(losses.sum(axis=0), weights))

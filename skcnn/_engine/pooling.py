@@ -1,20 +1,20 @@
-"""Pooling along one axis at a time: columns, then rows.
+"""Pooling along one axis at a time.
 
-Maps have shape (rows, channels, columns, images). Maxima are taken over the columns first: so the
-first of several equal values, in reading order, is the one that takes the gradient. Sums are taken
-over the rows first, which are long runs.
+Maps have shape (rows, channels, columns, images). Maxima are taken over the columns first, so that
+the first of several equal values, in reading order, receives the gradient. Sums are taken over the
+rows first, because a row is a long run of memory.
 """
 
 import numpy as np
 
 
 def _at(axis, index):
-    """Return an index tuple that takes `index` along `axis`."""
+    """Return a tuple that applies `index` to `axis` and takes all of the axes before it."""
     return (slice(None),) * axis + (index,)
 
 
 def pool_axis(reduce, x, axis, window, out):
-    """Write to `out` the reduction (``np.maximum`` or ``np.add``) of `x` over windows of one axis."""
+    """Reduce `x` by ``np.maximum`` or ``np.add`` over windows of one axis, and write to `out`."""
     taps = list(window.taps())
     whole = slice(0, window.n_out)
     full = [k for k, (_, reached, _) in enumerate(taps) if reached == whole]
@@ -34,9 +34,10 @@ def pool_axis(reduce, x, axis, window, out):
 
 
 def max_axis_backward(dy, x, y, axis, window, left, dx):
-    """Write to `dx` the gradient of max pooling along one axis; `left` is scratch shaped as `dy`.
+    """Write the gradient of max pooling along one axis to `dx`.
 
-    What a tap takes is subtracted from what is left, so the first of equal values takes it all.
+    `left` is a work buffer shaped as `dy` for the gradient that no tap has received yet: the first
+    of several equal values receives all of it.
     """
     if window.size == 2 and window.tiles:
         first, second = dx[_at(axis, slice(0, None, 2))], dx[_at(axis, slice(1, None, 2))]
@@ -54,7 +55,7 @@ def max_axis_backward(dy, x, y, axis, window, left, dx):
 
 
 def sum_axis_backward(dy, axis, window, dx):
-    """Write to `dx` the gradient of window sums along one axis."""
+    """Write the gradient of window sums along one axis to `dx`."""
     if window.tiles:
         for _, reached, source in window.taps():
             dx[_at(axis, source)] = dy[_at(axis, reached)]
@@ -65,7 +66,7 @@ def sum_axis_backward(dy, axis, window, dx):
 
 
 def window_counts(window):
-    """Return how many real positions each window of an axis covers, padding not counted."""
+    """Return how many positions each window of an axis covers, without padding."""
     counts = np.zeros(window.n_out)
     for _, reached, _ in window.taps():
         counts[reached] += 1

@@ -1,4 +1,4 @@
-"""Matrix products in pieces."""
+"""Matrix products in pieces so small that BLAS multiplies them without copying them first."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from skcnn._engine.blocks import (
 def multiply(a, b, out):
     """Write ``a @ b`` to `out`, a few columns of `b` at a time where that is faster.
 
-    Of stacks of matrices, `a` may be one matrix for all. See `SMALL_PRODUCT`.
+    `b` may be a stack of matrices, and `a` a stack or one matrix for all. See `SMALL_PRODUCT`.
     """
     least, most = PIECE_COLUMNS
     n_most = SMALL_PRODUCT // (a.shape[-2] * a.shape[-1])
@@ -35,19 +35,19 @@ def multiply(a, b, out):
 
 
 def _pieces(b, n_columns):
-    """Return a view of matrices as a stack of pieces of their columns."""
+    """Return a view of matrices as stacks of pieces, each of `n_columns` columns."""
     return b.reshape(*b.shape[:-1], -1, n_columns).swapaxes(-3, -2)
 
 
 def _is_turned(n_left, n_right):
-    """Whether of a product of rows the right ones are put in the order of a plain product first."""
+    """Whether `row_products` first copies the right matrices to a transposed order."""
     n_results = n_left * n_right
     small = n_results * PIECE_COLUMNS[0] <= SMALL_PRODUCT
     return small and n_results > ROW_RESULTS and n_right <= TURNED_ROWS
 
 
 def _row_piece(n_left, n_right, run):
-    """Return how much of rows of length `run` is multiplied at once."""
+    """Return how many columns of rows of length `run` are multiplied at once."""
     n_results = n_left * n_right
     if n_results > ROW_RESULTS and not _is_turned(n_left, n_right):
         return run
@@ -57,18 +57,18 @@ def _row_piece(n_left, n_right, run):
 
 
 def sums_shape(n_stacked, n_left, n_right, run):
-    """Return the shape of the scratch of `row_products`."""
+    """Return the shape of the work buffer for the partial sums of `row_products`."""
     n_pieces = -(-run // _row_piece(n_left, n_right, run))
     return (n_stacked, n_pieces, n_left, n_right)
 
 
 def turned_shape(n_stacked, n_left, n_right, run):
-    """Return the shape of the right matrices in the order that `row_products` takes them in."""
+    """Return the shape of the work buffer for the transposed right matrices of `row_products`."""
     return (n_stacked, run, n_right) if _is_turned(n_left, n_right) else (0,)
 
 
 def row_products(left, right, scratch, turned):
-    """Return the sum of the products ``left @ right.T`` of stacked matrices, a few columns at a time."""
+    """Return the sum of ``left @ right.T`` over stacked matrices, a few columns at a time."""
     n_stacked, n_left, run = left.shape
     right = right.swapaxes(1, 2)
     if turned.size:
@@ -87,14 +87,14 @@ def row_products(left, right, scratch, turned):
 
 
 def _depth(depth, n_left, n_right):
-    """Return how many rows of two deep matrices are multiplied at once."""
+    """Return how many of `depth` rows are multiplied at once."""
     least, most = PIECE_DEPTH
     size = min(SMALL_PRODUCT // (n_left * n_right), most)
     return size if size >= least and n_left * n_right * depth > SMALL_PRODUCT else depth
 
 
 def deep_shape(depth, n_left, n_right):
-    """Return the shape of the scratch of `multiply_deep`."""
+    """Return the shape of the work buffer of `multiply_deep`."""
     return (depth // _depth(depth, n_left, n_right), n_left, n_right)
 
 
@@ -121,5 +121,5 @@ def multiply_high(a, b, out):
 
 
 def _stacked(a, size):
-    """Return a view of a matrix as a stack of pieces of its rows."""
+    """Return a view of a matrix as a stack of pieces, each of `size` rows."""
     return a.reshape(-1, size, a.shape[1])

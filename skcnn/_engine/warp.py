@@ -1,51 +1,54 @@
-"""Images moved, resampled, relit and blanked, each of a batch in its own way.
+"""Changes of images: moving, resampling, brightness and blanking, different for each image.
 
-Maps have shape (rows, channels, columns, images); nothing here writes to its input. To move pixels,
-maps are copied into a frame of zeros, where `np.take` fetches what each pixel of the output shows.
-All images are treated at once, so that runs are as long as the batch. To warp an image of 28x28,
-one of 64, took 5 us on one core; turned to have the images first, and one by one, 22 us; with
-`scipy.ndimage.affine_transform` 29 us. Neighbours in one complex number, so that two fetches do
-instead of four, were no faster (Zen 5, 2026-11).
+Maps have shape (rows, channels, columns, images); no function writes to its input. To move pixels,
+maps are copied into a frame of zeros, from which `np.take` fetches the source of each output pixel.
+All images are processed at once, so that runs of memory are as long as the batch. In a batch of 64,
+warping one 28x28 image took 5 us on one core; it took 22 us with the images as the first axis and
+processed one by one, and 29 us with `scipy.ndimage.affine_transform`. Storing two neighbours in one
+complex number, so that two fetches replace four, was no faster (Zen 5, 2026-11).
 """
 
 import numpy as np
 
 from skcnn._engine.blocks import even_slices
 
-# Bytes of the pixels placed at once, of all images together. Measured from 8 to 256 KB with 64 and 16
-# images of 28x28x1 and 64 of 32x32x3: within 15% of the best from 64 to 128 KB; 32 KB 23 to 38% slower,
-# 256 KB twice as slow with 64 images, their memory being new at each call (Zen 5, 1 MB of L2, 2026-11).
+# Bytes of the pixels processed at once, over all images. Measured from 8 to 256 KB with 16 and 64
+# images of 28x28x1 and with 64 of 32x32x3: 64 to 128 KB were within 15% of the best, 32 KB was 23
+# to 38% slower, and 256 KB was twice as slow with 64 images, because each call then used new memory
+# (Zen 5, 1 MB of L2, 2026-11).
 PIXEL_BLOCK = 64 * 1024
 
-# Pixels of a frame that float32 can count without a gap.
+# Largest number of pixels in a frame whose indices float32 represents exactly.
 FLOAT32_COUNT = 2**24
 
 
 def inverse_affine(image_shape, *, shift=(0, 0), flip=(1, 1), angle=0.0, zoom=1.0, shear=0.0):
-    """Return ``(matrix, offset)`` that lead from places in the output to places in the input.
+    """Return ``(matrix, offset)``, the map from coordinates in the output to those in the input.
 
     An image is flipped, sheared, rotated and zoomed about its centre, in this order, then shifted.
+    Each number below may be an array with one number for each image.
 
     Parameters
     ----------
     image_shape : tuple
-        Rows, columns, and whatever follows.
+        Rows and columns; further entries are ignored.
     shift : (rows, columns)
-        Pixels, down and to the right. Each parameter is a number or an array, one for each image.
+        Pixels down and to the right.
     flip : (rows, columns)
-        -1 to reverse an axis, 1 to leave it.
+        -1 to reverse an axis, 1 to keep it.
     angle : float
         Degrees, counter-clockwise.
     zoom : float
         Factor; more than 1 enlarges.
     shear : float
-        Degrees that columns are tilted by.
+        Angle in degrees by which columns are tilted.
 
     Returns
     -------
     matrix : ndarray of shape (2, 2, ...)
     offset : ndarray of shape (2, ...)
-        ``matrix @ (row, column) + offset``, as in `scipy.ndimage.affine_transform`.
+        The coordinates in the input are ``matrix @ (row, column) + offset``, as in
+        `scipy.ndimage.affine_transform`.
     """
     angle, slope = np.deg2rad(angle), np.tan(np.deg2rad(shear))
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
@@ -61,21 +64,21 @@ def inverse_affine(image_shape, *, shift=(0, 0), flip=(1, 1), angle=0.0, zoom=1.
 
 
 def warp(maps, matrix, offset):
-    """Return maps resampled by an affine map of each image: bilinear, with zeros around the image.
+    """Return maps resampled by an affine map for each image: bilinear, with zeros around the image.
 
-    The same as `scipy.ndimage.affine_transform` with ``order=1, mode="grid-constant"``: next to
-    the border, values fade into the zeros. An image that stays where it is comes out as it was.
+    The result is that of `scipy.ndimage.affine_transform` with ``order=1, mode="grid-constant"``:
+    next to the border, values fade into the zeros. The identity returns an image unchanged.
 
     Parameters
     ----------
     maps : ndarray of shape (rows, channels, columns, images)
     matrix : ndarray of shape (2, 2, images)
     offset : ndarray of shape (2, images)
-        From the output to the input, see `inverse_affine`.
+        The map from output to input coordinates, see `inverse_affine`.
 
     Returns
     -------
-    out : ndarray, of the same shape and dtype
+    out : ndarray, with the shape and dtype of `maps`
     """
     rows, channels, columns, n = maps.shape
     flat, pitch = _frame(maps)
@@ -112,20 +115,20 @@ def warp(maps, matrix, offset):
 
 
 def _rows_at_once(maps):
-    """Return how many rows of all images go into one block."""
+    """Return the number of rows, of all images, in one block."""
     rows, _, columns, n = maps.shape
     return min(max(PIXEL_BLOCK // (maps.itemsize * columns * n), 1), rows)
 
 
 def _split(place, size, whole):
-    """Write the whole part of places on an axis to `whole`, and leave the fraction in `place`."""
+    """Write the integer part of coordinates to `whole`, and leave their fraction in `place`."""
     np.clip(place, -1, size, out=place)
     np.floor(place, out=whole)
     place -= whole
 
 
 def _blend(corners, y, x, out):
-    """Write the bilinear mean of four corners to `out`; the corners are overwritten."""
+    """Write the bilinear interpolation of four corners to `out`; the corners are overwritten."""
     a, b, c, d = corners
     b -= a
     b *= x
@@ -139,7 +142,7 @@ def _blend(corners, y, x, out):
 
 
 def move(maps, shift, flip):
-    """Return maps flipped, then shifted by whole pixels, with zeros where nothing came from.
+    """Return maps flipped, then shifted by whole pixels; pixels left free become zeros.
 
     Parameters
     ----------
@@ -147,11 +150,11 @@ def move(maps, shift, flip):
     shift : ndarray of int of shape (2, images)
         Pixels down and to the right.
     flip : ndarray of shape (2, images)
-        -1 to reverse rows or columns, 1 to leave them.
+        -1 to reverse rows or columns, 1 to keep them.
 
     Returns
     -------
-    out : ndarray, of the same shape and dtype
+    out : ndarray, with the shape and dtype of `maps`
     """
     rows, channels, columns, n = maps.shape
     flat, pitch = _frame(maps)
@@ -167,22 +170,25 @@ def move(maps, shift, flip):
 
 
 def _sources(size, shift, flip):
-    """Return where in the frame each position of an axis comes from, shape (size, images)."""
+    """Return the index in the frame that each position of an axis comes from, (size, images)."""
     source = np.clip(np.arange(size)[:, None] - shift, -1, size)
     return np.where(flip < 0, size - 1 - source, source) + 1
 
 
 def relight(maps, gain, bias):
-    """Return maps multiplied about the mean of each image, plus a number for each image.
+    """Return maps with the contrast and the brightness of each image changed.
 
     Parameters
     ----------
     maps : ndarray of shape (rows, channels, columns, images)
-    gain, bias : ndarray of shape (images,)
+    gain : ndarray of shape (images,)
+        Factor of the difference from the image's mean.
+    bias : ndarray of shape (images,)
+        Number added to all values of the image.
 
     Returns
     -------
-    out : ndarray, of the same shape and dtype
+    out : ndarray, with the shape and dtype of `maps`
     """
     gain, bias = gain.astype(maps.dtype), bias.astype(maps.dtype)
     out = maps * gain
@@ -191,9 +197,9 @@ def relight(maps, gain, bias):
 
 
 def _means(maps):
-    """Return the mean of each image, the same to the last bit whatever images are with it.
+    """Return the mean of each image, which is bitwise independent of the other images.
 
-    `np.mean` would add the pixels of one image in another order than those of several.
+    `np.mean` would add the pixels of a single image in another order than those of several.
     """
     sums = maps.reshape(-1, maps.shape[3])
     n_pixels = len(sums)
@@ -206,18 +212,19 @@ def _means(maps):
 
 
 def blank(maps, first, size):
-    """Return maps with a rectangle of each image set to zero.
+    """Return maps with a rectangle of each image set to 0.
 
     Parameters
     ----------
     maps : ndarray of shape (rows, channels, columns, images)
     first : ndarray of int of shape (2, images)
-        First row and column of the rectangle; may be outside the image.
+        First row and column of the rectangle, which may be outside the image.
     size : (int, int)
+        Rows and columns of the rectangle.
 
     Returns
     -------
-    out : ndarray, of the same shape and dtype
+    out : ndarray, with the shape and dtype of `maps`
     """
     kept = []
     for n, start, extent in zip(maps.shape[::2], first, size, strict=True):
@@ -227,11 +234,11 @@ def blank(maps, first, size):
 
 
 def _frame(maps):
-    """Return maps within zeros, flat, and the number of pixels from one of its rows to the next.
+    """Return maps in a frame of zeros, flattened, and the pixels from one of its rows to the next.
 
-    There is a row of zeros above, two below, and a column on each side: a place that is clipped
-    to -1 or to the size of the axis, and the next one, are zeros, and what is past the end of a
-    row is the start of the next.
+    The frame has one row of zeros above the maps, two below, and one column on each side. A
+    coordinate that is clipped to -1 or to the size of the axis, and its successor, therefore read
+    zeros: past the end of a row lies the first column of the next, which is zero as well.
     """
     rows, channels, columns, n = maps.shape
     frame = np.zeros((rows + 3, channels, columns + 2, n), maps.dtype)

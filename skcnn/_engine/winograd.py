@@ -8,15 +8,16 @@ as additions. Backward is the exact adjoint of forward, and shares the transform
 gradients between filters and input.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from skcnn._engine.blocks import MOVE_FLOPS, TILE_RUN, spaced
-from skcnn._engine.convolution import ConvPlan
+from skcnn._engine.buffers import Mask, Scratch
+from skcnn._engine.plan import ConvPlan
 from skcnn._engine.products import multiply
-from skcnn._workers.memory import Scratch
 
 TILE = 4  # outputs of a tile on each axis
 READ = TILE + 2  # inputs that it reads
@@ -80,24 +81,6 @@ def _transform_inputs_back(matrix, planes):
     multiply(matrix[_LAST, _LAST].T, planes.inputs[_LAST], planes.gathered[_LAST])
 
 
-@cache
-def pays(plan):
-    """Whether the tiles need fewer operations than the rows, transforms and copies counted."""
-    three = all(
-        axis.size == 3 and axis.stride == axis.dilation == 1 and max(axis.before, axis.after) <= 2
-        for axis in (plan.rows, plan.columns)
-    )
-    if not three or plan.groups != 1:
-        return False
-    channels, filters = plan.channels, plan.filters
-    direct = 2 * 9 * channels * filters + MOVE_FLOPS * 3 * channels
-    moved = MOVE_FLOPS * (READ**2 * channels + TILE**2 * filters)
-    transformed = 2 * READ**2 * (READ**2 * channels + TILE**2 * filters)
-    tile = 2 * READ**2 * channels * filters + transformed + moved
-    n_tiles = _n_tiles(plan.rows) * _n_tiles(plan.columns)
-    return n_tiles * tile < plan.rows.n_out * plan.columns.n_out * direct
-
-
 def _n_tiles(axis):
     return -(-axis.n_out // TILE)
 
@@ -151,19 +134,105 @@ def tiling(plan, n_images):
     return Tiling(plan, n_images, rows, columns, -(-n_rows // rows), run)
 
 
-def buffer_shapes(plan, n_images):
-    """Return the shapes of the buffers that `forward` and `backward` need."""
-    channels, filters, run = plan.channels, plan.filters, tiling(plan, n_images).run
-    n_places, n_outputs = READ**2, TILE**2
-    inputs, products = n_places * spaced(channels * run), n_places * spaced(filters * run)
-    return {
-        "filters": (n_places, filters, channels),
-        "total": Scratch((n_places, filters, channels)),
-        "dproduct": Scratch((n_places, filters, channels)),
-        "gathered": Scratch((max(inputs, products),)),  # in forward, the products too
-        "inputs": Scratch((max(inputs, n_outputs * spaced(filters * run)),)),  # and the outputs
-        "products": Scratch((products,)),  # in backward, where they last longer
-    }
+class TileKernel:
+    """The kernel of 3x3 filters of stride one; see `kernels` for the protocol."""
+
+    def __init__(self, plan):
+        self.plan = plan
+
+    @staticmethod
+    def cost(plan):
+        """Return the operations of all tiles, transforms and copies counted."""
+        fits = all(
+            axis.size == 3
+            and axis.stride == axis.dilation == 1
+            and max(axis.before, axis.after) <= 2
+            for axis in (plan.rows, plan.columns)
+        )
+        if not fits or plan.groups != 1:
+            return np.inf
+        channels, filters = plan.channels, plan.filters
+        n_values = READ**2 * channels + TILE**2 * filters
+        transforms = 2 * READ**2 * n_values + MOVE_FLOPS * n_values
+        tile = 2 * READ**2 * channels * filters + transforms
+        return _n_tiles(plan.rows) * _n_tiles(plan.columns) * tile
+
+    def pooled(self):
+        """Return this kernel: its tiles are even in height and width."""
+        return self
+
+    def buffer_shapes(self, n_images):
+        """Return the shapes of the transformed filters and of the planes."""
+        plan = self.plan
+        channels, filters, run = plan.channels, plan.filters, tiling(plan, n_images).run
+        n_places, n_outputs = READ**2, TILE**2
+        inputs, products = n_places * spaced(channels * run), n_places * spaced(filters * run)
+        return {
+            "filters": (n_places, filters, channels),
+            "total": Scratch((n_places, filters, channels)),
+            "dproduct": Scratch((n_places, filters, channels)),
+            "gathered": Scratch((max(inputs, products),)),  # holds the products, too, in forward
+            "inputs": Scratch((max(inputs, n_outputs * spaced(filters * run)),)),  # and the outputs
+            "products": Scratch((products,)),  # in backward, where they are needed longer
+        }
+
+    def pool_shapes(self, n_images):
+        """Return the shapes of a 2x2 pooling's masks."""
+        tiles = tiling(self.plan, n_images)
+        row = self.plan.filters, tiles.run
+        return {
+            "column_mask": Mask((tiles.n_blocks, 4, 2, *row)),
+            "row_mask": Mask((tiles.n_blocks, 2, 2, *row)),
+        }
+
+    def pool_scratch(self, work):
+        """Return scratch for a block's pooled output and its maxima of pairs.
+
+        It lies where the gathered inputs lie, which are not needed any more by then.
+        """
+        row = self.plan.filters, tiling(self.plan, work.n_images).run
+        memory, arrays = work["gathered"], []
+        for shape in ((2, 2, *row), (4, 2, *row)):
+            size = math.prod(shape)
+            arrays.append(memory[:size].reshape(shape))
+            memory = memory[size:]
+        return arrays
+
+    def forward(self, x, coef, work, sink):
+        """Convolve `x` and hand the result to `sink`, block by block."""
+        work.prepare("filters", transform_filters, coef)
+        tiles = tiling(self.plan, x.shape[3])
+        planes = _Planes(tiles, work, "gathered")
+        _, of_inputs, of_products = _transforms(x.dtype)
+        for block in range(tiles.n_blocks):
+            _gather(tiles, x, block, planes)
+            _transform_inputs(of_inputs, planes)
+            multiply(work["filters"], planes.input_runs, planes.product_runs)
+            multiply(of_products, planes.products, planes.outputs)
+            sink.finish_tiles(tiles, block, planes.output_runs)
+
+    def backward(self, x, coef, work, source, dcoef):
+        """Write the gradient of the filters to `dcoef`; return the input's if `work` wants it."""
+        tiles = tiling(self.plan, x.shape[3])
+        planes = _Planes(tiles, work, "products")
+        _, of_inputs, of_products = _transforms(x.dtype)
+        total, dx = work["total"], work["dx"] if work.needs_dx else None
+        total.fill(0)
+        for block in range(tiles.n_blocks):
+            source.tiles(tiles, block, planes.output_runs)
+            multiply(of_products.T, planes.outputs, planes.products)
+            _gather(tiles, x, block, planes)
+            _transform_inputs(of_inputs, planes)
+            inputs = planes.input_runs.transpose(0, 2, 1)
+            np.matmul(planes.product_runs, inputs, out=work["dproduct"])
+            total += work["dproduct"]
+            if dx is not None:
+                filters = work["filters"].transpose(0, 2, 1)
+                multiply(filters, planes.product_runs, planes.input_runs)
+                _transform_inputs_back(of_inputs, planes)
+                _scatter(tiles, block, planes.gathered_tiles, dx)
+        transform_filters_back(total, dcoef)
+        return dx
 
 
 class _Planes:
@@ -192,60 +261,11 @@ def _planes(memory, n_planes, size):
     return whole[:, :size]
 
 
-def spare(work, shapes):
-    """Return arrays in the place of the gathered inputs, which sinks and sources may write to."""
-    memory, arrays = work["gathered"], []
-    for shape in shapes:
-        size = int(np.prod(shape))
-        arrays.append(memory[:size].reshape(shape))
-        memory = memory[size:]
-    return arrays
-
-
 def transform_filters(coef, out):
     """Write the transformed filters to `out`, the buffer "filters" of `forward`."""
     of_filters, _, _ = _transforms(coef.dtype)
     taps = coef.transpose(3, 1, 0, 2).reshape(9, -1)
     np.matmul(of_filters, taps, out=out.reshape(READ**2, -1))
-
-
-def forward(plan, x, work, sink):
-    """Convolve `x` with the transformed filters in `work`, and hand the result to `sink` block by block."""
-    tiles = tiling(plan, x.shape[3])
-    planes = _Planes(tiles, work, "gathered")
-    _, of_inputs, of_products = _transforms(x.dtype)
-    for block in range(tiles.n_blocks):
-        _gather(tiles, x, block, planes)
-        _transform_inputs(of_inputs, planes)
-        multiply(work["filters"], planes.input_runs, planes.product_runs)
-        multiply(of_products, planes.products, planes.outputs)
-        sink.finish_tiles(tiles, block, planes.output_runs)
-
-
-def backward(plan, x, filters, source, work, total, dx, loop):
-    """Add to `total` the gradient of the transformed filters; write the input's unless `dx` is None.
-
-    ``source.tiles(tiles, block, planes)`` writes the gradient of a block of output tiles, zero
-    beyond the map. The blocks are those that `loop` yields; `work` is scratch.
-    """
-    tiles = tiling(plan, x.shape[3])
-    planes = _Planes(tiles, work, "products")
-    _, of_inputs, of_products = _transforms(x.dtype)
-    for block in loop:
-        source.tiles(tiles, block, planes.output_runs)
-        multiply(of_products.T, planes.outputs, planes.products)
-        _gather(tiles, x, block, planes)
-        _transform_inputs(of_inputs, planes)
-        inputs = planes.input_runs.transpose(0, 2, 1)
-        np.matmul(planes.product_runs, inputs, out=work["dproduct"])
-        if dx is not None:
-            multiply(filters.transpose(0, 2, 1), planes.product_runs, planes.input_runs)
-            _transform_inputs_back(of_inputs, planes)
-        with loop.turn(block):
-            source.add_intercepts()
-            total += work["dproduct"]
-            if dx is not None:
-                _scatter(tiles, block, planes.gathered_tiles, dx)
 
 
 def transform_filters_back(total, dcoef):

@@ -1,4 +1,4 @@
-"""Banks of filters: fixed ones, and those that are learned from patches, without labels."""
+"""Banks of filters: fixed filters, and filters learned from patches without labels."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from skcnn._features.patches import Whitener
 
 LEARNED = ("kmeans", "patches", "pca", "random")
-N_FILTERS = 64  # unless the patches are fewer, or for "pca" their values
+N_FILTERS = 64  # default; fewer if there are fewer patches or, for "pca", values in a patch
 
 
 @dataclass
@@ -17,9 +17,11 @@ class Bank:
     Attributes
     ----------
     names : list of str
+        Names of the filters.
     shape : (int, int, int)
         Rows, columns and channels of a patch.
     whitener : Whitener
+        Maps patches to the space of the atoms.
     atoms : ndarray of shape (n_filters, patch_size)
     """
 
@@ -29,27 +31,29 @@ class Bank:
     atoms: np.ndarray
 
     def directions(self):
-        """Return what patches are multiplied by."""
+        """Return the vectors that whitened patches are multiplied by."""
         return self.atoms
 
     def filters(self):
-        """Return the filters as they are applied to images, shape (n_filters, *shape)."""
+        """Return the filters that are applied to images, of shape (n_filters, *shape)."""
         return self.whitener.fold(self.directions())[0].reshape(-1, *self.shape)
 
 
 @dataclass
 class LearnedBank(Bank):
-    """Atoms learned from whitened patches, from all of them or piece by piece.
+    """Atoms learned from whitened patches, in one call or in several.
 
-    The whitener, and so the space that the atoms live in, is learned from the first piece.
+    The whitener is fitted to the patches of the first call, so that the space of the atoms stays
+    the same.
 
     Attributes
     ----------
     method : str
         One of `LEARNED`.
     learner : MiniBatchKMeans, IncrementalPCA or None
+        Estimator that learns the atoms; None for "patches" and "random".
     n_seen : int
-        Number of patches so far.
+        Number of patches seen so far.
     """
 
     method: str = "random"
@@ -58,7 +62,7 @@ class LearnedBank(Bank):
 
     @classmethod
     def fit(cls, method, patches, shape, n_filters, random_state, whitener, *, in_pieces=False):
-        """Return the bank of some patches; with `in_pieces` there may be more to come."""
+        """Return a bank learned from patches; with `in_pieces`, `partial_fit` may follow."""
         n_filters = _count(method, n_filters, patches)
         names = [f"{method}{i}" for i in range(n_filters)]
         atoms = np.zeros((n_filters, patches.shape[1]), patches.dtype)
@@ -77,7 +81,7 @@ class LearnedBank(Bank):
         return bank
 
     def partial_fit(self, patches, random_state):
-        """Learn from more patches, in the float type of the first."""
+        """Learn from more patches, converted to the float type of the first ones."""
         patches = patches.astype(self.atoms.dtype, copy=False)
         if self.method == "patches":
             self._sample(self.whitener.transform(patches), random_state)
@@ -100,13 +104,13 @@ class LearnedBank(Bank):
             self.atoms[places[index]] = white[index]
 
     def directions(self):
-        """Return the atoms with length 1, those of length 0 as they are."""
+        """Return the atoms scaled to length 1, or unchanged if their length is 0."""
         length = np.linalg.norm(self.atoms, axis=1, keepdims=True)
         return self.atoms / np.where(length > 0, length, 1)
 
 
 def _count(method, n_filters, patches):
-    """Return the number of filters; an error if the patches cannot give as many."""
+    """Return the number of filters, or raise a `ValueError` if there are too few patches."""
     n_patches, size = patches.shape
     most = {"random": np.inf, "pca": min(patches.shape)}.get(method, n_patches)
     if n_filters is None:

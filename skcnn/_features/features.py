@@ -7,6 +7,7 @@ import numpy as np
 from skcnn._engine.encoding import Activated, BothSigns, Triangle
 from skcnn._features.importance import ConvBack, NoWayBack, PoolBack, SignsBack, layer_windows
 from skcnn._model.encoded_conv import EncodedConv, Pooling
+from skcnn._model.model import Model
 from skcnn._model.network import Network, check_layers
 from skcnn.layers import Activation, AvgPool, BatchNorm, Conv, Dense, Dropout, MaxPool
 
@@ -22,10 +23,8 @@ class Features:
 
     Attributes
     ----------
-    network : Network
-    weights : ndarray of shape (n_weights,)
-    center, scale : ndarray of shape (channels,)
-        Of the images.
+    model : Model
+        The network, its weights, and how images are standardised.
     filters : ndarray of shape (n_filters, rows, columns, channels)
     filter_names : list of str
     map_names : list of str
@@ -34,10 +33,7 @@ class Features:
         From the output to the image.
     """
 
-    network: Network
-    weights: np.ndarray
-    center: np.ndarray
-    scale: np.ndarray
+    model: Model
     filters: np.ndarray
     filter_names: list
     map_names: list
@@ -45,13 +41,13 @@ class Features:
 
     def names(self):
         """Return a name for each feature, in their order."""
-        rows, columns, _ = self.network.output_shape
+        rows, columns, _ = self.model.network.output_shape
         places = [f"r{row}_c{column}" for row in range(rows) for column in range(columns)]
         return [f"{name}_{place}" for name in self.map_names for place in places]
 
     def heat_map(self, values, per_channel):
         """Return values of the image's pixels, from those of features or of maps."""
-        maps = self.network.output_shape
+        maps = self.model.network.output_shape
         rows, columns, channels = maps
         flat = rows * columns * channels
         if values.ndim in (1, 2) and values.shape[-1] == flat:
@@ -107,11 +103,11 @@ def from_bank(bank, image_shape, *, stride, padding, activation, thresholds, poo
     ]
     names = list(bank.names)
     both = activation in BOTH_SIGNS
+    center, scale = (
+        np.full(image_shape[2], n) for n in (bank.whitener.center, bank.whitener.scale)
+    )
     return Features(
-        network,
-        weights,
-        np.full(image_shape[2], bank.whitener.center),
-        np.full(image_shape[2], bank.whitener.scale),
+        Model(network, weights, center, scale),
         filters,
         names,
         names + [f"{name}_neg" for name in names] if both else names,
@@ -142,31 +138,27 @@ def _encoded(bank, activation, thresholds):
     return filters, offsets, Activated(activation, len(filters))
 
 
-def from_cnn(cnn):
-    """Return the `Features` of a fitted network: its layers before the first dense one."""
-    layers = list(cnn._network.layers[:-1])
+def from_model(trained):
+    """Return the `Features` of a trained `Model`: its layers before the first dense one."""
+    layers = list(trained.network.layers[:-1])
     dense = [i for i, layer in enumerate(layers) if isinstance(layer, Dense)]
     layers = layers[: dense[0]] if dense else layers
-    first = next((i for i, layer in enumerate(layers) if isinstance(layer, Conv)), None)
-    if first is None:
+    if not any(isinstance(layer, Conv) for layer in layers):
         raise ValueError(
             "filters must be a CNNClassifier with a convolution before its first Dense layer. "
-            f"Got layers={cnn._network.layers[:-1]!r} instead."
+            f"Got layers={trained.network.layers[:-1]!r} instead."
         )
-    network = Network(layers, cnn.image_shape_)
+    network = Network(layers, trained.image_shape)
     weights = np.zeros(network.n_weights)
-    own = cnn._network.views(cnn._weights)
-    for views, trained in zip(network.views(weights), own, strict=False):
-        for name, values in views.items():
-            values[...] = trained[name]
+    source = trained.network.views(trained.weights)
+    for views, values in zip(network.views(weights), source, strict=False):
+        for name, view in views.items():
+            view[...] = values[name]
     coefs, _ = network.public_weights(weights)
     filters = coefs[0]
     names = [f"cnn{i}" for i in range(network.output_shape[2])]
     return Features(
-        network,
-        weights,
-        cnn._center,
-        cnn._scale,
+        Model(network, weights, trained.center, trained.scale),
         filters,
         [f"cnn{i}" for i in range(len(filters))],
         names,

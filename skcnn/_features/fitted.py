@@ -5,8 +5,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from skcnn._data import images as _images
-from skcnn._model.forward import predict_outputs
+from skcnn._data.images import check_images_as_fitted, float_type
 from skcnn._model.trace import trace_features
 
 
@@ -29,7 +28,7 @@ class FeaturesMixin(TransformerMixin):
     def output_shape_(self):
         """Rows, columns and channels of the maps."""
         check_is_fitted(self)
-        return self._learned.features.network.output_shape
+        return self._learned.features.model.network.output_shape
 
     @property
     def cnn_(self):
@@ -51,10 +50,7 @@ class FeaturesMixin(TransformerMixin):
                 (n_samples, rows, columns, n_channels) if not `flatten`
             In X's float type, float32 if X is not float.
         """
-        images = self._enter(X)
-        own = self._learned.features
-        weights = own.weights.astype(images.dtype)
-        maps = predict_outputs(own.network, weights, images, self.n_jobs)
+        maps = self._learned.features.model.outputs(self._enter(X), self.n_jobs)
         return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
 
     def trace(self, X):
@@ -85,7 +81,7 @@ class FeaturesMixin(TransformerMixin):
         (5, 8, 8, 8)
         """
         images = self._enter(X)
-        trace = trace_features(self._learned.features, images, self.activation)
+        trace = trace_features(self._learned.features.model, images, self.activation)
         maps = list(trace.values())[-1]
         channels_first = np.moveaxis(maps, 3, 1)
         trace["output"] = channels_first.reshape(len(maps), -1) if self.flatten else maps.copy()
@@ -94,10 +90,9 @@ class FeaturesMixin(TransformerMixin):
     def _enter(self, X):
         """Return X as checked `Images`, ready to enter the network."""
         check_is_fitted(self)
-        flat = _images.check_images_as_fitted(X, self, finite=False)
-        own = self._learned.features
-        dtype = _images.float_type(flat.dtype)
-        return _images.Images(flat, self.image_shape_, own.center, own.scale, dtype, self)
+        X = check_images_as_fitted(X, self, finite=False)
+        model = self._learned.features.model
+        return model.images(X, float_type(X.dtype), checked_for=type(self).__name__)
 
     def get_feature_names_out(self, input_features=None):
         """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.

@@ -1,6 +1,6 @@
-"""From values of features back to the image: each value is spread over the pixels it was made of.
+"""Attributions of features, spread back over the pixels that the features depend on.
 
-Values have shape (sets, rows, columns, channels), channels last; their sum is kept.
+Values have shape (sets, rows, columns, channels). Each step keeps their sum.
 """
 
 from typing import NamedTuple
@@ -11,23 +11,23 @@ from skcnn._engine.geometry import Axis
 
 
 class SignsBack(NamedTuple):
-    """Adds what the two codes of each filter say."""
+    """Adds the values of the two codes of each filter."""
 
     n_filters: int
 
     def spread(self, values):
-        """Return values of the filters, from those of their codes."""
+        """Return the values of the filters, given those of their codes."""
         return values[..., : self.n_filters] + values[..., self.n_filters :]
 
 
 class PoolBack(NamedTuple):
-    """Shares the value of each window evenly among its positions."""
+    """Spreads the value of each window evenly over its positions."""
 
-    windows: tuple  # of rows and of columns, lists of (start, stop)
+    windows: tuple  # two lists of (start, stop), for rows and for columns
     map_shape: tuple
 
     def spread(self, values):
-        """Return values of the positions of the map, from those of the windows."""
+        """Return the values of the positions in the map, given those of the windows."""
         for axis, (spans, n) in enumerate(zip(self.windows, self.map_shape, strict=True), start=1):
             shares = np.zeros((len(spans), n))
             for share, (start, stop) in zip(shares, spans, strict=True):
@@ -37,9 +37,9 @@ class PoolBack(NamedTuple):
 
 
 class ConvBack(NamedTuple):
-    """Shares the value of each position among the pixels under the filter, by absolute weight.
+    """Spreads the value of each output over the pixels under the filter, by absolute weight.
 
-    Nothing falls on the padding: where the filter sees nothing else, all goes to the nearest pixel.
+    The padding gets no value: where a filter sees only padding, the nearest pixel gets all of it.
     """
 
     filters: np.ndarray  # (filters, kernel rows, kernel columns, channels of a group)
@@ -48,7 +48,7 @@ class ConvBack(NamedTuple):
     groups: int = 1
 
     def spread(self, values):
-        """Return values of the input, from those of the output."""
+        """Return the values of the input, given those of the output."""
         shares = np.abs(self.filters).astype(float)
         shares[~shares.any(axis=(1, 2, 3))] = 1
         taps = [

@@ -4,15 +4,12 @@ import copy
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 
 from skcnn._data.images import float_type
 from skcnn._engine.geometry import pair
-from skcnn._estimator import BaseCNN
 from skcnn._features.banks import LEARNED, Bank, LearnedBank
-from skcnn._features.features import Features, chosen_pooling, from_bank, from_cnn
+from skcnn._features.features import Features, chosen_pooling, from_bank, from_model
 from skcnn._features.patches import Whitener, draw_patches
 from skcnn.filters import BANKS, fixed_bank, given_bank
 
@@ -25,13 +22,13 @@ class Learned:
     """What an extractor has learned, and goes on from."""
 
     features: Features
-    random_state: np.random.RandomState
+    random_state: np.random.RandomState | None = None
     bank: Bank | None = None
-    cnn: BaseCNN | None = None
+    cnn: object = None
 
 
-def learn(params, X, image_shape, y, *, in_pieces):
-    """Return the `Learned` of images.
+def learn(params, X, image_shape, *, in_pieces):
+    """Return the `Learned` of images: a bank of filters, and the features that it gives.
 
     Parameters
     ----------
@@ -39,18 +36,18 @@ def learn(params, X, image_shape, y, *, in_pieces):
         Only its parameters are read.
     X : ndarray of shape (n_images, n_features)
     image_shape : (int, int, int)
-    y : array-like or None
-        For a network that has yet to be trained.
     in_pieces : bool
         Whether X is the first piece of more to come.
     """
     seed = check_random_state(params.random_state).randint(np.iinfo(np.int32).max)
-    random_state = np.random.RandomState(seed)  # its own: partial_fit goes on from it
-    if isinstance(params.filters, BaseCNN | FrozenEstimator):
-        cnn = _fitted_cnn(params.filters, X, image_shape, y, in_pieces)
-        return Learned(from_cnn(cnn), random_state, cnn=cnn)
+    random_state = np.random.RandomState(seed)  # a copy of its own, which partial_fit goes on from
     bank = _make_bank(params, X, image_shape, random_state, in_pieces)
     return _with_features(params, bank, X, image_shape, random_state)
+
+
+def learn_from_network(cnn, model):
+    """Return the `Learned` of a fitted network `cnn`, whose `Model` is given."""
+    return Learned(from_model(model), cnn=cnn)
 
 
 def learn_more(params, learned, X, image_shape):
@@ -75,31 +72,7 @@ def _with_features(params, bank, X, image_shape, random_state):
             params.pooling, params.pool_size, params.pool_stride, params.pool_grid
         ),
     )
-    return Learned(features, random_state, bank=bank)
-
-
-def _fitted_cnn(filters, X, image_shape, y, in_pieces):
-    """Return the fitted network that `filters` is, holds or, trained on X and y, becomes."""
-    cnn = filters.estimator if isinstance(filters, FrozenEstimator) else filters
-    if not isinstance(cnn, BaseCNN):
-        raise TypeError(f"filters must hold a CNNClassifier. Got {filters!r} instead.")
-    if not cnn.__sklearn_is_fitted__():
-        if in_pieces:
-            raise ValueError(
-                "filters must be a fitted network for partial_fit. Got one that is not fitted "
-                "instead: call fit."
-            )
-        if y is None:
-            raise ValueError(
-                "y must be passed to train the network that filters is. Got None instead."
-            )
-        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y)
-    if cnn.image_shape_ != image_shape:
-        raise ValueError(
-            f"filters must be fitted on images of the shape of X, {image_shape}. "
-            f"Got {cnn.image_shape_} instead."
-        )
-    return cnn
+    return Learned(features, random_state, bank)
 
 
 def _make_bank(params, X, image_shape, random_state, in_pieces):

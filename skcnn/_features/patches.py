@@ -1,4 +1,4 @@
-"""Patches of images: drawn at random, made comparable, whitened; and filters that do the same."""
+"""Patches of images: sampling, normalisation and whitening, also folded into filters."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,28 @@ from skcnn._engine.blocks import STATISTICS_BYTES, even_slices
 
 
 def draw_patches(X, image_shape, kernel_size, n_patches, random_state, dtype):
-    """Return patches from random places of random images, shape (n_patches, rows * columns * channels).
+    """Return patches from random positions in random images, one in each row.
 
-    Images smaller than the kernel get a border of zeros. There are at most as many patches as
-    there are places, each place then taken once.
+    Images smaller than the kernel get a border of zeros. If there are no more than `n_patches`
+    positions in all images, each of them is taken once.
 
     Parameters
     ----------
     X : ndarray of shape (n_images, n_features)
-        May be a memory map; only the images drawn are read, some at a time.
+        Images; a memory map is possible, of which only the sampled images are read, some at a time.
     image_shape : (int, int, int)
+        Rows, columns and channels of an image.
     kernel_size : (int, int)
+        Rows and columns of a patch.
     n_patches : int
+        Largest number of patches.
     random_state : RandomState
     dtype : numpy dtype
+        Data type of the patches.
+
+    Returns
+    -------
+    patches : ndarray of shape (n_patches, rows * columns * channels)
     """
     border = [max(k - n, 0) for k, n in zip(kernel_size, image_shape[:2], strict=True)]
     margins = [(b // 2, b - b // 2) for b in border]
@@ -50,19 +58,24 @@ def draw_patches(X, image_shape, kernel_size, n_patches, random_state, dtype):
 
 @dataclass
 class Whitener:
-    """Maps a patch to ``whitening @ (normalised patch - mean)``, and folds that into filters.
+    """Maps a patch to ``whitening @ (normalised patch - mean)``, and folds this map into filters.
 
-    A patch is scaled as all images are, by `center` and `scale`. Then its own mean is subtracted
-    and it is divided by the root of its variance plus `contrast`, either of them if asked for.
+    To normalise a patch, `center` is subtracted and the result divided by `scale`. Optionally, the
+    mean of the patch is then subtracted, and the patch divided by the root of its variance plus
+    `contrast`.
 
     Attributes
     ----------
     center, scale : float
+        Mean and standard deviation of all values of the patches in `fit`.
     removes_mean : bool
+        Whether the mean of each patch is subtracted.
     contrast : float or None
+        Number added to the variance of a patch; None means no division by the contrast.
     mean : ndarray of shape (patch_size,), or 0
+        Mean of the normalised patches.
     whitening : ndarray of shape (patch_size, patch_size) or None
-        Symmetric (ZCA, Bell and Sejnowski, 1997); None for none.
+        Symmetric whitening matrix (ZCA, Bell and Sejnowski, 1997); None means no whitening.
     """
 
     center: float
@@ -74,10 +87,10 @@ class Whitener:
 
     @classmethod
     def fit(cls, patches, *, removes_mean, contrast, epsilon):
-        """Return the `Whitener` of `patches`.
+        """Return a `Whitener` fitted to `patches`.
 
-        To the variance of each principal component `epsilon` of their mean is added; None: no
-        whitening.
+        To regularise the whitening, `epsilon` times the mean variance of the principal components
+        is added to the variance of each; None means no whitening.
         """
         center = float(patches.mean(dtype=np.float64))
         scale = float(patches.std(dtype=np.float64))
@@ -97,7 +110,7 @@ class Whitener:
         return whitener
 
     def normalise(self, patches):
-        """Return new patches, each scaled, without its mean and divided by its contrast."""
+        """Return a copy of the patches, scaled, centred and divided by their contrasts."""
         patches = (patches - patches.dtype.type(self.center)) / patches.dtype.type(self.scale)
         if self.removes_mean:
             patches -= patches.mean(axis=1, keepdims=True)
@@ -113,10 +126,10 @@ class Whitener:
         return patches if self.whitening is None else patches @ self.whitening.astype(patches.dtype)
 
     def fold(self, atoms):
-        """Return ``(filters, intercepts)`` whose responses to normalised patches are those of `atoms`.
+        """Return ``(filters, intercepts)`` with the responses of `atoms` to whitened patches.
 
-        The atoms, shape (n, patch_size), respond to whitened patches; the filters are for patches
-        from which no mean has been subtracted.
+        The atoms have shape (n, patch_size). The filters take patches that are scaled and divided
+        by their contrast, but not yet whitened; subtracting a patch's mean is part of the filters.
         """
         filters = atoms if self.whitening is None else atoms @ self.whitening
         intercepts = -(filters * self.mean).sum(axis=1)

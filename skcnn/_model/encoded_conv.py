@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from skcnn._engine import convolution, encoding
+from skcnn._engine import encoding
 from skcnn._engine.geometry import grid_windows, pair, stepped_windows
+from skcnn._engine.kernels import BY_ROWS, kernel_for
 from skcnn.layers.base import Layer
 
 
@@ -64,15 +65,19 @@ class EncodedConv(Layer):
     def public_coef(self, coef):
         return self.conv.public_coef(coef)
 
+    def kernel(self, input_shape):
+        """Return the kernel of the convolution, which must hand over whole rows."""
+        return kernel_for(self.conv.plan(input_shape), BY_ROWS)
+
     def buffer_shapes(self, input_shape, n_images):
-        plan = self.conv.plan(input_shape)
+        kernel = self.kernel(input_shape)
         out_rows, out_columns, n_codes = self.output_shape(input_shape)
         rows, columns, n_responses = self.conv.output_shape(input_shape)
-        n_block, run = plan.block_rows(n_images), columns * n_images
+        n_block, run = kernel.plan.block_rows(n_images), columns * n_images
         n_part = min(encoding.filters_at_once(n_block * run), n_responses)
         return {
-            **plan.buffer_shapes(n_images),
-            "scratch": (n_block, n_part, run),
+            **kernel.buffer_shapes(n_images),
+            "codes": (n_block, n_part, run),
             "pooled": (out_rows, n_codes, columns, n_images),
             "y": (out_rows, n_codes, out_columns, n_images),
             "square": (input_shape[0], input_shape[2], input_shape[1], n_images),
@@ -81,22 +86,20 @@ class EncodedConv(Layer):
         }
 
     def forward(self, x, weights, work):
-        plan = work.once("plan", self.conv.plan)
+        kernel = work.once("kernel", self.kernel)
         rows, columns = work.once("windows", self._windows)
         factor = None
         if self.contrast is not None:
-            factor = encoding.inverse_contrast(plan, x, self.contrast, work)
-        reduce = self.pooling.reduce
+            factor = encoding.inverse_contrast(kernel.plan, x, self.contrast, work)
         sink = encoding.EncodeSink(
             self.encoder,
             weights["intercept"],
             factor,
-            reduce,
+            self.pooling.reduce,
             rows,
-            work["z"][..., : plan.n_columns * x.shape[3]],
-            work["scratch"],
+            work["codes"],
             work["pooled"],
         )
-        convolution.forward(plan, x, weights["coef"], work["wide"], sink)
-        encoding.pool_columns(work["pooled"], reduce, rows, columns, work["y"])
+        kernel.forward(x, weights["coef"], work, sink)
+        encoding.pool_columns(work["pooled"], self.pooling.reduce, rows, columns, work["y"])
         return work["y"]

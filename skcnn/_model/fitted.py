@@ -4,52 +4,40 @@ import numpy as np
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._data import images as _images
 from skcnn._data.augment import check_augment, epoch_key
-from skcnn._engine.losses import MultilabelCrossEntropy
-from skcnn._model.forward import predict_outputs
-from skcnn._model.network import check_layers
+from skcnn._data.images import AugmentedImages, check_image_shape, check_images_as_fitted
+from skcnn._model.network import build_network, check_layers
 from skcnn._model.summary import summarize
 from skcnn._model.trace import PlainNetwork, trace_network
 
 
-class FittedMixin:
-    """The half of an estimator that comes after `fit`, which leaves it ``_progress``."""
+class FittedNetwork:
+    """What comes after `fit`, which leaves the estimator a `Model` and a `Progress`."""
 
     def _outputs(self, X):
         """Return the network's raw outputs, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        if hasattr(self, "_told_outputs"):  # a view of an estimator that is being trained
-            return self._told_outputs
         return next(self._each_outputs(X))
 
     def _each_outputs(self, X):
         """Yield the raw outputs for the images, then for each augmented copy of them."""
-        flat = _images.check_images_as_fitted(X, self, finite=False)
-        weights = self._weights
-        how = self.image_shape_, self._center, self._scale, weights.dtype
-        images = _images.Images(flat, *how, self)
+        known_X, outputs = vars(self).get("_known_outputs", (None, None))
+        if known_X is not None and X is known_X:  # while training, those of the held-out images
+            yield outputs
+            return
+        X = check_images_as_fitted(X, self, finite=False)
+        images = self._model.images(X, checked_for=type(self).__name__)
+        yield self._model.outputs(images, self.n_jobs).reshape(len(X), -1)
         plan = check_augment(self.augment, self.image_shape_) if self.n_test_augment else None
-        for copy in range(1 + self.n_test_augment * (plan is not None)):
-            if copy:
-                key = epoch_key(self._progress.seed, -copy)
-                images = _images.AugmentedImages(images if copy == 1 else images.images, plan, key)
-            outputs = predict_outputs(self._network, weights, images, self.n_jobs)
-            yield outputs.reshape(len(flat), -1)
+        for number in range(1, 1 + self.n_test_augment * (plan is not None)):
+            changed = AugmentedImages(images, plan, epoch_key(self._progress.seed, -number))
+            yield self._model.outputs(changed, self.n_jobs).reshape(len(X), -1)
 
     def _mean_outputs(self, X, transform):
         """Return the mean of ``transform(outputs)`` over the images and their augmented copies."""
         check_is_fitted(self)
-        if hasattr(self, "_told_outputs"):
-            return transform(self._told_outputs)
         each = [transform(outputs) for outputs in self._each_outputs(X)]
         return each[0] if len(each) == 1 else np.mean(each, axis=0)
-
-    @property
-    def _weights(self):
-        """The vector of weights to predict with: after early stopping the best, else the last."""
-        best = self._progress.best_weights
-        return self._progress.weights if best is None else best
 
     def summary(self, image_shape=None, *, n_outputs=None, as_frame=False):
         """Return a table of the layers: output shapes, weights, multiply-adds, memory.
@@ -85,14 +73,14 @@ class FittedMixin:
         """
         dtype = np.float32
         if self.__sklearn_is_fitted__() and image_shape is None:
-            network, dtype = self._network, self._weights.dtype
+            network, dtype = self._model.network, self._model.weights.dtype
         else:
             shape = self.image_shape if image_shape is None else image_shape
             if shape is None:
                 raise ValueError("image_shape must be given before fit. Got None instead.")
-            _images.check_image_shape(shape)
+            check_image_shape(shape)
             check_layers(self.layers)
-            network = self._build((*shape, 1)[:3], n_outputs or 1)
+            network = build_network(self.layers, (*shape, 1)[:3], n_outputs or 1)
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         table = summarize(network, dtype, batch_size)
         return table.frame() if as_frame else table
@@ -133,11 +121,10 @@ class FittedMixin:
         output softmax (2, 3)
         """
         check_is_fitted(self)
-        flat = _images.check_images_as_fitted(X, self)
-        weights = self._weights
-        images = _images.Images(flat, self.image_shape_, self._center, self._scale, weights.dtype)
-        plain = PlainNetwork(self._network, weights, output="output")
-        return trace_network(plain, images, self.out_activation_)
+        X = check_images_as_fitted(X, self)
+        model = self._model
+        plain = PlainNetwork(model.network, model.weights, output="output")
+        return trace_network(plain, model.images(X), self.out_activation_)
 
     def _html_repr(self):
         """Return scikit-learn's HTML; of a fitted estimator with the table of its layers below."""
@@ -148,13 +135,13 @@ class FittedMixin:
     def coefs_(self):
         """Coefficients of the layers that have them, as views: changes to them take effect."""
         check_is_fitted(self)
-        return self._network.public_weights(self._weights)[0]
+        return self._model.public_weights()[0]
 
     @property
     def intercepts_(self):
         """Intercepts of the layers that have them, as views: changes to them take effect."""
         check_is_fitted(self)
-        return self._network.public_weights(self._weights)[1]
+        return self._model.public_weights()[1]
 
     @property
     def loss_curve_(self):
@@ -205,13 +192,13 @@ class FittedMixin:
     def n_layers_(self):
         """Number of layers, input and output included."""
         check_is_fitted(self)
-        return len(self._network.shapes)
+        return len(self._model.network.shapes)
 
     @property
     def n_outputs_(self):
         """Number of outputs."""
         check_is_fitted(self)
-        return self._network.output_shape[2]
+        return self._model.network.output_shape[2]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -220,65 +207,3 @@ class FittedMixin:
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "_progress")
-
-
-class ClassProbabilities:
-    """What a fitted classifier says of images."""
-
-    def predict_proba(self, X):
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`; of multilabel y each label's own.
-        """
-        return np.ascontiguousarray(
-            self._mean_outputs(X, lambda logits: self._loss.probabilities(logits.T.copy()).T)
-        )
-
-    def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`, finite where a probability rounds to 0.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        log_probabilities : ndarray of shape (n_samples, n_classes)
-        """
-        if self.n_test_augment:
-            return np.log(self.predict_proba(X))
-        logits = self._outputs(X)
-        return np.ascontiguousarray(self._loss.log_probabilities(logits.T).T)
-
-    def predict(self, X):
-        """Return the most probable label of each image, or which of many labels are probable.
-
-        Parameters
-        ----------
-        X : array-like
-            Images, as in `fit`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
-        """
-        check_is_fitted(self)
-        if self.n_test_augment and self.augment is not None:
-            probabilities = self.predict_proba(X)
-            if isinstance(self._loss, MultilabelCrossEntropy):
-                return (probabilities > 0.5).astype(int)
-            return self.classes_[probabilities.argmax(axis=1)]
-        logits = self._outputs(X)
-        if isinstance(self._loss, MultilabelCrossEntropy):
-            return (logits > 0).astype(int)
-        codes = logits.argmax(axis=1) if len(self.classes_) > 2 else (logits[:, 0] > 0).astype(int)
-        return self.classes_[codes]

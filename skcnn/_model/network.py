@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from skcnn._engine.buffers import Buffers
 from skcnn._model.conv_pool import ConvPool
-from skcnn._workers.memory import Buffers
-from skcnn.layers import Conv
-from skcnn.layers.base import Shard, Work
+from skcnn.layers import Conv, Dense
+from skcnn.layers.base import Shard, Workspace
 
 # Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
 WEIGHTS = ("coef", "intercept", "mean", "variance")
@@ -90,16 +90,15 @@ class Network:
             [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
-    def works(self, n_images, dtype, learning=True, arena=None, weights_stay=False):
+    def workspaces(self, n_images, dtype, learning=True, weights_stay=False):
         """Return the buffers of each step for shards of `n_images`."""
-        shard, buffers = Shard(weights_stay), Buffers(arena)
-        works = [
-            Work(layer, shape, n_images, dtype, i > self.first_learned, learning, shard, buffers)
+        shard, buffers = Shard(weights_stay), Buffers()
+        return [
+            Workspace(
+                layer, shape, n_images, dtype, i > self.first_learned, learning, shard, buffers
+            )
             for i, (layer, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False))
         ]
-        for i, work in enumerate(works):
-            work.place = i, n_images
-        return works
 
     def forward(self, x, weights, works):
         """Return the output for maps `x`; `weights` are `views` of a vector."""
@@ -111,6 +110,11 @@ class Network:
         """Write the gradients of all weights to the views `grads`, from the output's gradient."""
         for i in range(len(self.steps) - 1, self.first_learned - 1, -1):
             dy = self.steps[i].backward(dy, weights[i], grads[i], works[i])
+
+
+def build_network(layers, image_shape, n_outputs):
+    """Return the network of some layers and an output layer, which users never write."""
+    return Network((*layers, Dense(n_outputs, activation="identity")), image_shape)
 
 
 def check_layers(layers):

@@ -1,4 +1,4 @@
-"""A table of the layers of a network: shapes, weights, operations, memory."""
+"""A table of the layers of a network with shapes, weights, operations and memory."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ STYLE = """<style>
 
 @dataclass
 class Summary:
-    """A table that prints itself; `rows` holds a tuple for each layer, and the totals."""
+    """A table that prints itself; `rows` holds a tuple for each layer, then one of the totals."""
 
     rows: list
 
@@ -42,7 +42,7 @@ class Summary:
         )
 
     def frame(self):
-        """Return a DataFrame, a layer a row."""
+        """Return a DataFrame with one row per layer."""
         import pandas as pd  # only here
 
         return pd.DataFrame(self.rows[:-1], columns=HEADERS)
@@ -51,7 +51,7 @@ class Summary:
 def summarize(network, dtype, batch_size):
     """Return the `Summary` of a network.
 
-    Multiply-adds are those of an image on its way forward; memory is what the layer's output takes
+    Multiply-adds are those of one image in a forward pass. Memory is the size of the layer's output
     for a batch.
     """
     item = np.dtype(dtype).itemsize

@@ -1,8 +1,8 @@
-"""Networks taken apart: one operation a step, so that every array on the way can be seen.
+"""Networks as sequences of single operations, so that every intermediate array can be seen.
 
-`Network` fuses layers with what follows them, and its first layer computes no gradient of the
-images. A `PlainNetwork` computes the same as in prediction, one operation after the other, and its
-gradients reach the images.
+`Network` fuses layers with the operations that follow them, and its first layer computes no
+gradient of the images. A `PlainNetwork` computes the same predictions one operation at a time, and
+its gradients reach the images.
 """
 
 import copy
@@ -15,7 +15,7 @@ from skcnn._engine.encoding import Activated, BothSigns, Triangle
 from skcnn._engine.losses import PoissonLoss, logistic, softmax
 from skcnn._model.encoded_conv import EncodedConv, Pooling
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Layer, Residual
-from skcnn.layers.base import Shard, Work
+from skcnn.layers.base import Shard, Workspace
 from skcnn.layers.residual import Fork, Join
 
 IMAGES_AT_ONCE = 64
@@ -27,9 +27,9 @@ OUTPUT_ACTIVATIONS = {
 
 
 class Trace(dict):
-    """The arrays of a forward pass by name, in order; prints itself as a table.
+    """The arrays of a forward pass, keyed by name and in order; prints itself as a table.
 
-    Maps have shape (n_images, rows, columns, channels), what a dense layer gives (n_images, units).
+    Maps have shape (n_images, rows, columns, channels), outputs of dense layers (n_images, units).
     """
 
     def __repr__(self):
@@ -42,7 +42,7 @@ class Trace(dict):
 
 
 def aligned(headers, rows):
-    """Return a table as text, the first column to the left and the others to the right."""
+    """Return a table as text, with the first column aligned left and the others right."""
     cells = [headers, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
     lines = [
@@ -56,7 +56,7 @@ def _short(value):
 
 
 class Step(NamedTuple):
-    """One operation; None for a name means that its output is its input."""
+    """One operation; its name is None if its output is its input."""
 
     name: str | None
     layer: Layer
@@ -65,7 +65,7 @@ class Step(NamedTuple):
 
 
 class FixedNorm(Layer):
-    """A fitted `BatchNorm` as in prediction, with a gradient."""
+    """A fitted `BatchNorm` that uses its running statistics, and has a gradient."""
 
     def __init__(self, norm):
         self.norm = norm
@@ -89,17 +89,18 @@ class FixedNorm(Layer):
 
 
 class PlainNetwork:
-    """A network in prediction, one operation a step.
+    """A network that predicts, one operation per step.
 
     Parameters
     ----------
     network : Network
     vector : ndarray of shape (n_weights,)
+        Weights of the network.
     output : str, default=None
-        The name of the last layer; None: as all others.
+        Name of the last layer; None means its index and class, as for the other layers.
     learning : bool, default=False
-        Whether `backward` will be called. A `BatchNorm` uses its running statistics all the same,
-        and a `Dropout` does nothing.
+        Whether `backward` will be called. Even then a `BatchNorm` uses its running statistics, and
+        a `Dropout` does nothing.
     """
 
     def __init__(self, network, vector, output=None, learning=False):
@@ -119,9 +120,9 @@ class PlainNetwork:
         self._works = {}
 
     def forward(self, maps):
-        """Yield the name and the output of each step, of up to `IMAGES_AT_ONCE` images.
+        """Yield the name and the output of each step, for at most `IMAGES_AT_ONCE` images.
 
-        The arrays are buffers of the network, of shape (rows, channels, columns, images).
+        The arrays are work buffers of shape (rows, channels, columns, images).
         """
         works = self._works_for(maps.shape[3])
         for step, work in zip(self.steps, works, strict=True):
@@ -130,9 +131,9 @@ class PlainNetwork:
                 yield step.name, maps
 
     def backward(self, dy, last=None):
-        """Return the gradient of the maps of the last `forward`, given that of the output.
+        """Return the gradient of the maps of the last `forward`, given the output's, `dy`.
 
-        With `last`, the name of a step, return the gradient of its output.
+        If `last` names a step, return the gradient of the output of that step instead.
         """
         works = self._works_for(dy.shape[3])
         for step, work in zip(reversed(self.steps), reversed(works), strict=True):
@@ -145,24 +146,26 @@ class PlainNetwork:
     def _works_for(self, n_images):
         if n_images not in self._works:
             shard = Shard()
-            shard.weights = np.ones(n_images, self.dtype)
-            shard.random = np.random.default_rng(0)
+            shard.begin(np.ones(n_images, self.dtype), seed=0)
             self._works[n_images] = [
-                Work(step.layer, step.input_shape, n_images, self.dtype, True, self.learning, shard)
+                Workspace(
+                    step.layer, step.input_shape, n_images, self.dtype, True, self.learning, shard
+                )
                 for step in self.steps
             ]
         return self._works[n_images]
 
 
 class EncodedStages:
-    """The parts of an extractor's one layer: responses, codes, pooled codes.
+    """The stages of an extractor's only layer: responses, codes and pooled codes.
 
     Parameters
     ----------
     network : Network
     vector : ndarray of shape (n_weights,)
+        Weights of the network.
     activation : str
-        What the codes are called.
+        Name of the codes in the trace.
     """
 
     def __init__(self, network, vector, activation):
@@ -173,7 +176,8 @@ class EncodedStages:
             n_filters = layer.encoder.n_responses
             encoder = Activated("identity", n_filters)
             intercept = own["intercept"]
-            if isinstance(layer.encoder, BothSigns):  # offset - threshold, then -offset - threshold
+            # intercepts of both signs are offset - threshold, followed by -offset - threshold
+            if isinstance(layer.encoder, BothSigns):
                 intercept = (intercept[:n_filters] - intercept[n_filters:]) / 2
             plain = EncodedConv(layer.conv, encoder, everywhere, layer.contrast)
             stages.append(("0 Conv", plain, own | {"intercept": intercept}))
@@ -188,15 +192,17 @@ class EncodedStages:
     def forward(self, maps):
         """Yield the name and the output of each stage."""
         for step in self.steps:
-            work = Work(step.layer, step.input_shape, maps.shape[3], self.dtype, learning=False)
+            work = Workspace(
+                step.layer, step.input_shape, maps.shape[3], self.dtype, learning=False
+            )
             yield step.name, step.layer.forward(maps, step.weights, work)
 
 
 def named_layers(layers):
-    """Yield a name and the layer for each of `layers`, those that are made of others in parts.
+    """Yield the name of each layer and the layer itself, with residual blocks in parts.
 
-    The parts of a `Residual` are called "2.0 Conv", "2.1 BatchNorm" and so on, their sum
-    "2 Residual".
+    The parts of a `Residual` are named "2.0 Conv", "2.1 BatchNorm" and so on, and their sum is
+    named "2 Residual".
     """
     for index, layer in enumerate(layers):
         yield from _named(str(index), layer)
@@ -218,7 +224,7 @@ def _named(number, layer):
 
 
 def _taken_apart(name, layer):
-    """Yield the name and the layer of each operation that a layer does in prediction."""
+    """Yield the name and the layer of each operation that a layer performs in prediction."""
     if type(layer) in (Conv, Dense, Join) and layer.activation != "identity":
         plain = copy.copy(layer)
         plain.activation = "identity"
@@ -233,7 +239,7 @@ def _taken_apart(name, layer):
 
 
 def trace_network(plain, images, output_activation="identity"):
-    """Return the `Trace` of `Images` on their way through a `PlainNetwork` or `EncodedStages`."""
+    """Return the `Trace` of `Images` through a `PlainNetwork` or `EncodedStages`."""
     parts = []
     for part in even_slices(len(images), IMAGES_AT_ONCE):
         maps = images.maps(part)
@@ -251,13 +257,13 @@ def trace_network(plain, images, output_activation="identity"):
 
 
 def _channels_last(maps):
-    """Return a copy of maps as users see them, (n_images, rows, columns, channels)."""
+    """Return a copy of maps in the order of users' images, (n_images, rows, columns, channels)."""
     return np.array(maps.transpose(3, 0, 2, 1), order="C")
 
 
-def trace_features(features, images, activation):
-    """Return the `Trace` of `Images` on their way through the `Features` of an extractor."""
-    vector = features.weights.astype(images.dtype)
-    if type(features.network.layers[0]) is EncodedConv:
-        return trace_network(EncodedStages(features.network, vector, activation), images)
-    return trace_network(PlainNetwork(features.network, vector), images)
+def trace_features(model, images, activation):
+    """Return the `Trace` of `Images` through the `Model` of an extractor."""
+    network, vector = model.network, model.weights.astype(images.dtype)
+    if type(network.layers[0]) is EncodedConv:
+        return trace_network(EncodedStages(network, vector, activation), images)
+    return trace_network(PlainNetwork(network, vector), images)

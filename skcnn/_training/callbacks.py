@@ -2,7 +2,7 @@
 
 import copy
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_features
 
 
 class CallbackSupportMixin:
@@ -39,52 +39,58 @@ NAMES = ("n_features_in_", "feature_names_in_")
 
 
 class Observer:
-    """Tells an estimator's callbacks of its epochs.
+    """Calls an estimator's callbacks at the start and the end of each epoch.
 
     Parameters
     ----------
     estimator : CNNClassifier or CNNRegressor
-    X, y, sample_weight
+    data : (X, y, sample_weight)
         As `fit` was given them.
-    flat : ndarray of shape (n_images, n_features)
+    checked : ndarray of shape (n_images, n_features)
         X, checked.
     attributes : dict
-        Fitted attributes, ``_progress`` among them, of which the epochs change the weights.
+        Fitted attributes, among them ``_progress``, whose weights the epochs change.
     max_iter : int
     """
 
-    def __init__(self, estimator, X, flat, y, sample_weight, attributes, max_iter):
-        self._attributes = attributes
+    def __init__(self, estimator, data, checked, attributes, max_iter):
+        X, y, sample_weight = data
+        self.attributes = attributes
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit = self._epoch = None
         if vars(estimator).keys() & {"_skl_callbacks", "_parent_callback_ctx"}:
             named = copy.copy(estimator)
-            _images.check_features(named, X, flat, reset=True)
+            check_features(named, X, checked, reset=True)
             self._names = {n: vars(named)[n] for n in NAMES if n in vars(named)}
             self._fit = estimator._init_callback_context(max_subtasks=max_iter)
-            self._fit.call_on_fit_task_begin(**self._told)
+            self._fit.call_on_fit_task_begin(**self._arguments)
 
     def _fitted(self):
         """Return the attributes that make a copy of the estimator predict as after this epoch."""
-        progress = copy.copy(self._attributes["_progress"])
-        return self._attributes | self._names | {"_progress": progress}
+        progress = copy.copy(self.attributes["_progress"])
+        model = self.attributes["_model"].with_weights(progress.chosen_weights)
+        return self.attributes | self._names | {"_progress": progress, "_model": model}
 
     def begin_epoch(self):
-        """Tell that an epoch begins."""
+        """Report that an epoch begins."""
         if self._fit is not None:
             self._epoch = self._fit.subcontext(task_name="epoch")
-            self._epoch.call_on_fit_task_begin(**self._told, reconstruction_attributes=self._fitted)
+            self._epoch.call_on_fit_task_begin(
+                **self._arguments, reconstruction_attributes=self._fitted
+            )
 
     def end_epoch(self):
-        """Tell that an epoch has ended, and return whether a callback wants training to stop."""
+        """Report that an epoch has ended, and return whether a callback wants training to stop."""
         if self._fit is None:
             return False
         return self._epoch.call_on_fit_task_end(
-            **self._told, reconstruction_attributes=self._fitted
+            **self._arguments, reconstruction_attributes=self._fitted
         )
 
     def end(self):
-        """Tell that the fit has ended."""
+        """Report that the fit has ended."""
         if self._fit is not None:
-            self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes=self._fitted)
+            self._fit.call_on_fit_task_end(
+                **self._arguments, reconstruction_attributes=self._fitted
+            )

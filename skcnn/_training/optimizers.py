@@ -1,7 +1,7 @@
 """Optimizers: in-place updates of one flat vector of weights.
 
-They run through the vector in blocks, so that their arrays stay in cache and nothing of the
-vector's size is allocated in a step. Each block is updated on its own, by whichever worker.
+They update the vector in blocks, so that the arrays stay in cache and a step allocates nothing of
+the vector's size. Blocks are independent of each other, and any worker can update any block.
 """
 
 import copy
@@ -13,12 +13,12 @@ from skcnn._engine.blocks import VECTOR_BLOCK, even_slices
 
 
 class Optimizer(ABC):
-    """A way down a gradient; its arrays have an element for each weight.
+    """Base class of optimizers, whose arrays have one element per weight.
 
     Attributes
     ----------
     n_numbers : int
-        How many numbers `begin_step` returns.
+        Length of the tuple that `begin_step` returns.
     """
 
     n_numbers = 1
@@ -31,14 +31,14 @@ class Optimizer(ABC):
 
     @abstractmethod
     def begin_step(self, learning_rate):
-        """Count a step, and return the numbers that `update` needs for it, a tuple of floats."""
+        """Count a step, and return the tuple of floats that `update` takes as `numbers`."""
 
     @abstractmethod
     def update(self, block, weights, grads, *numbers):
-        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
 
     def copied(self, copy_array=np.copy):
-        """Return an optimizer that goes on from here, with arrays of its own."""
+        """Return an optimizer that continues from this state with copies of the arrays."""
         copied = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray):
@@ -56,28 +56,28 @@ class Adam(Optimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_steps = 0
-        # decaying sums: the running means over 1 - beta
+        # decaying sums, which are the running means of the paper divided by 1 - beta
         self.total = np.zeros_like(weights)
         self.squares = np.zeros_like(weights)
 
     def begin_step(self, learning_rate):
-        """Count a step, and return its corrected rate, and what is added to the root of squares."""
+        """Count a step; return the bias-corrected rate, and the epsilon to add to the root."""
         rate, _ = self._corrections(learning_rate)
         return self._for_sums(rate, self.epsilon)
 
     def _corrections(self, learning_rate):
-        """Count a step; return the rate corrected for it, and the correction of the root of squares."""
+        """Count a step; return the bias-corrected rate and the bias correction of the root."""
         self.n_steps += 1
         root = np.sqrt(1 - self.beta_2**self.n_steps)
         return learning_rate * root / (1 - self.beta_1**self.n_steps), root
 
     def _for_sums(self, rate, epsilon):
-        """Return rate and epsilon with the factors between means and sums, which takes two passes less."""
+        """Return `rate` and `epsilon` scaled for sums in place of means, which saves two passes."""
         spread = np.sqrt(1 - self.beta_2)
         return float(rate * (1 - self.beta_1) / spread), float(epsilon / spread)
 
     def update(self, block, weights, grads, rate, epsilon):
-        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
         total, squares = self.total[block], self.squares[block]
         total *= self.beta_1
         total += grads
@@ -92,21 +92,21 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as torch.optim.AdamW.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as in torch.optim.AdamW.
 
     Parameters
     ----------
     weights : ndarray of shape (n_weights,)
-        What is optimized, coefficients first.
+        The vector to optimize, with the coefficients first.
 
     n_coefs : int
-        The number of coefficients; the intercepts behind them do not decay.
+        Number of coefficients; the intercepts that follow them do not decay.
 
     weight_decay : float, default=0.01
-        Share of the coefficients, times the learning rate, that each step takes off.
+        Share of the coefficients that each step subtracts, times the learning rate.
 
     beta_1, beta_2, epsilon : float
-        As for `Adam`, but `epsilon` is added to the corrected root, as the paper of Adam has it.
+        As in `Adam`, but `epsilon` is added to the bias-corrected root, as in the paper of Adam.
     """
 
     n_numbers = 3
@@ -117,32 +117,32 @@ class AdamW(Adam):
         self.weight_decay = weight_decay
 
     def begin_step(self, learning_rate):
-        """As `Adam`, and what is left of the coefficients."""
+        """Return the numbers of `Adam`, and the factor that decays the coefficients."""
         rate, root = self._corrections(learning_rate)
         left = float(1 - learning_rate * self.weight_decay)
         return *self._for_sums(rate, self.epsilon * root), left
 
     def update(self, block, weights, grads, rate, epsilon, left):
-        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
         weights[: max(self.n_coefs - block.start, 0)] *= left
         super().update(block, weights, grads, rate, epsilon)
 
 
 class RMSprop(Optimizer):
-    """Steps over the running root mean square of gradients (Tieleman and Hinton, 2012).
+    """Gradients divided by their running root mean square (Tieleman and Hinton, 2012).
 
     Parameters and update are those of torch.optim.RMSprop, where `rho` is called ``alpha``.
 
     Parameters
     ----------
     weights : ndarray of shape (n_weights,)
-        What is optimized.
+        The vector to optimize.
 
     rho : float, default=0.99
-        Share of the mean square that a step keeps.
+        Share of the running mean square that a step keeps.
 
     epsilon : float, default=1e-8
-        Added to the root.
+        Number added to the root.
 
     momentum : float, default=0.0
         Share of the velocity that a step keeps.
@@ -156,11 +156,11 @@ class RMSprop(Optimizer):
         self.velocity = np.zeros_like(weights)
 
     def begin_step(self, learning_rate):
-        """Return the rate."""
+        """Return the learning rate."""
         return (float(learning_rate),)
 
     def update(self, block, weights, grads, rate):
-        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
         square, velocity = self.square[block], self.velocity[block]
         square *= self.rho
         scratch = grads * grads
@@ -176,7 +176,7 @@ class RMSprop(Optimizer):
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, plain or Nesterov's, as MLPClassifier has it."""
+    """Stochastic gradient descent with momentum, classical or Nesterov's, as in MLPClassifier."""
 
     def __init__(self, weights, momentum=0.9, nesterov=True):
         self.momentum = momentum
@@ -184,11 +184,11 @@ class SGD(Optimizer):
         self.velocity = np.zeros_like(weights)
 
     def begin_step(self, learning_rate):
-        """Return the rate."""
+        """Return the learning rate."""
         return (float(learning_rate),)
 
     def update(self, block, weights, grads, rate):
-        """Update the weights of a block, a slice of the vector, in place; `grads` is overwritten."""
+        """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
         velocity = self.velocity[block]
         grads *= rate
         velocity *= self.momentum
@@ -206,7 +206,7 @@ def clip_norm(grads, limit):
     Returns
     -------
     norm : float
-        The norm before, computed in float64.
+        The norm before scaling, computed in float64.
     """
     total = 0.0
     for block in even_slices(len(grads), VECTOR_BLOCK):

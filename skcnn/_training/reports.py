@@ -1,10 +1,10 @@
-"""What training tells while it runs: nothing, lines, or a progress bar."""
+"""Reports of the progress of training: none, printed lines or a progress bar."""
 
 from contextlib import AbstractContextManager
 
 
 def make_report(verbose, max_iter):
-    """Return the report that `verbose` means: 0 nothing, 1 lines, more a bar where rich is installed."""
+    """Return the report for `verbose`: none for 0, lines for 1, else a bar if rich is installed."""
     if not verbose:
         return Silence()
     if verbose >= 2:
@@ -16,20 +16,20 @@ def make_report(verbose, max_iter):
 
 
 class Silence(AbstractContextManager):
-    """Tells nothing; the protocol of all reports."""
+    """Reports nothing, and is the protocol of all reports."""
 
     def __exit__(self, *error):
         pass
 
     def epoch(self, loss_curve, score):
-        """Tell that an epoch has ended; `score` is that of the images held out, or None."""
+        """Report the end of an epoch; `score` is the validation score, or None."""
 
     def converged(self, what, limits):
-        """Tell that training ends since `what` has stalled."""
+        """Report that training ends because `what` has stalled."""
 
 
 class Lines(Silence):
-    """Prints a line or two for each epoch, as MLPClassifier does."""
+    """Prints one or two lines per epoch, as MLPClassifier does."""
 
     def epoch(self, loss_curve, score):
         print(f"Iteration {len(loss_curve)}, loss = {loss_curve[-1]:.8f}")
@@ -44,11 +44,12 @@ class Lines(Silence):
 
 
 class Bar(Silence):
-    """A progress bar of rich's, with the last loss and score.
+    """Shows a progress bar, drawn by rich, with the latest loss and score.
 
     Parameters
     ----------
     max_iter : int
+        Largest number of epochs.
 
     Raises
     ------
@@ -71,7 +72,7 @@ class Bar(Silence):
             MofNCompleteColumn(),
             TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            auto_refresh=False,  # no thread of its own
+            auto_refresh=False,  # rich would start a thread
         )
         self._task = self._progress.add_task("epochs", total=max_iter, told="")
 

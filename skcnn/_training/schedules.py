@@ -1,16 +1,16 @@
-"""Schedules: the learning rate of each step, and whether a stalled loss ends training.
+"""Learning rate schedules: the rate of each step, and whether a stalled loss ends training.
 
-A schedule holds plain numbers only, so that it can be pickled and training can go on from it.
+A schedule holds plain numbers only, so that it can be pickled and training can continue from it.
 """
 
 import math
 
-# Adaptive stops instead of dividing a rate that is no larger, as MLPClassifier does.
+# `Adaptive` ends training instead of dividing a rate this small, as MLPClassifier does.
 SMALLEST_RATE = 1e-6
 
 
 class Constant:
-    """The same rate throughout; the protocol of all schedules.
+    """A constant learning rate, and the protocol of all schedules.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ class Constant:
         The learning rate.
     """
 
-    runs_its_length = False  # to the last epoch, whatever the loss
+    runs_its_length = False  # whether training runs to the last epoch even if the loss stalls
 
     def __init__(self, rate_init):
         self.rate_init = float(rate_init)
@@ -41,7 +41,7 @@ class Constant:
         return self.rate_init
 
     def end_epoch(self, loss_stalled):
-        """Take note of the end of an epoch, and return whether training should stop.
+        """Record the end of an epoch, and return whether training should stop.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Constant:
 
 
 class InvScaling(Constant):
-    """The rate falls with a power of the samples seen, epoch by epoch, as MLPClassifier has it.
+    """The rate falls after each epoch with a power of the samples seen, as in MLPClassifier.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ class InvScaling(Constant):
 
 
 class Adaptive(Constant):
-    """The rate is divided by 5 each time the loss stalls, as MLPClassifier has it.
+    """The rate is divided by 5 each time the loss stalls, as in MLPClassifier.
 
-    Training stops when the loss stalls although the rate is 1e-6 or less.
+    Training stops when the loss stalls at a rate of 1e-6 or less.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Adaptive(Constant):
         return self.current_rate
 
     def end_epoch(self, loss_stalled):
-        """Take note of the end of an epoch, and return whether training should stop."""
+        """Record the end of an epoch, and return whether training should stop."""
         if not loss_stalled:
             return False
         if self.current_rate <= SMALLEST_RATE:
@@ -108,8 +108,7 @@ class Adaptive(Constant):
 class Cosine(Constant):
     """The rate falls to 0 along half a cosine (Loshchilov and Hutter, 2017), after a warm-up.
 
-    It runs its length: a loss that stalls does not stop training. Beyond its length the last
-    rate is kept.
+    A stalled loss does not stop training. After `n_steps` steps the rate stays at its last value.
 
     Parameters
     ----------
@@ -120,8 +119,8 @@ class Cosine(Constant):
         Number of steps until the rate is 0.
 
     warmup : float, default=0.0
-        Share of the steps, rounded, in which the rate rises in a line to `rate_init` (Goyal et
-        al., 2017). No step of them has a rate of 0.
+        Share of the steps, rounded to whole steps, in which the rate rises linearly to `rate_init`
+        (Goyal et al., 2017). The rate of the first step is above 0.
     """
 
     runs_its_length = True
@@ -138,16 +137,15 @@ class Cosine(Constant):
         return _anneal(self.rate_init, 0.0, step, self.n_warm, self.n_steps)
 
     def end_epoch(self, loss_stalled):
-        """Return False: training runs its length."""
+        """Return False: a stalled loss does not stop training."""
         return False
 
 
 class OneCycle(Constant):
     """The rate rises and then falls along half cosines (Smith and Topin, 2019).
 
-    The rates are those of torch.optim.lr_scheduler.OneCycleLR; momentum stays as it is. The cycle
-    runs its length: a loss that stalls does not stop training. Beyond its length the last rate is
-    kept.
+    The rates are those of torch.optim.lr_scheduler.OneCycleLR; the momentum does not change. A
+    stalled loss does not stop training. After the cycle the rate stays at its last value.
 
     Parameters
     ----------
@@ -158,7 +156,7 @@ class OneCycle(Constant):
         Number of steps of the cycle.
 
     warmup : float, default=0.3
-        Share of the steps in which the rate rises; of a single step it is the largest rate.
+        Share of the steps in which the rate rises. A cycle of one step has the largest rate.
 
     div : float, default=25.0
         The first rate is ``rate_init / div``.
@@ -183,11 +181,11 @@ class OneCycle(Constant):
         return _anneal(self.rate_init, self.last_rate, step, self.peak, self.last_step)
 
     def end_epoch(self, loss_stalled):
-        """Return False: training runs its length."""
+        """Return False: a stalled loss does not stop training."""
         return False
 
 
 def _anneal(first_rate, last_rate, step, start, stop):
-    """Return the rate on the half cosine from step `start` to step `stop`, its end kept."""
+    """Return the rate on a half cosine from step `start` to step `stop`, constant after that."""
     share = min((step - start) / (stop - start), 1) if stop > start else 0
     return last_rate + (first_rate - last_rate) * (1 + math.cos(math.pi * share)) / 2

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from threadpoolctl import threadpool_info
 
-from skcnn._workers.team import n_threads
+from skcnn._workers.blas import n_workers
 
 PACKAGES = (
     "skcnn",
@@ -91,7 +91,7 @@ def show_versions():
             f"  {library['internal_api']} {library['version']}, kernels: {kernel}, "
             f"threads: {library['num_threads']} ({library['prefix']})"
         )
-    print(f"\nThreads\n  n_jobs=None   {n_threads(None)}\n  n_jobs=-1     {n_threads(-1)}")
+    print(f"\nWorkers\n  n_jobs=None   {n_workers(None)}\n  n_jobs=-1     {n_workers(-1)}")
 
     advice = older_kernels(libraries, _cpu_level())
     if advice:

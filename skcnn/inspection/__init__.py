@@ -1,7 +1,7 @@
-"""Look inside: filters, feature maps, what a network looked at, how it learned, where it errs.
+"""Inspection of fitted estimators: filters, feature maps, saliency, learning curves and errors.
 
-Displays are made by ``from_estimator``, as scikit-learn's are, and draw with Matplotlib, which is
-imported when they do.
+As in scikit-learn, displays are made by ``from_estimator``. They draw with Matplotlib, which is
+imported only when they are drawn.
 """
 
 from skcnn.inspection._architecture import ArchitectureDisplay

@@ -6,12 +6,12 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_image_shape
 from skcnn._engine.geometry import pair
 from skcnn._estimator import BaseCNN
 from skcnn._features.fitted import FeaturesMixin
 from skcnn._model.encoded_conv import EncodedConv
-from skcnn._model.network import check_layers
+from skcnn._model.network import build_network, check_layers
 from skcnn._model.summary import summarize
 from skcnn.inspection._draw import PAGE_WIDTH, divided
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
@@ -100,7 +100,7 @@ class ArchitectureDisplay:
         """
         if isinstance(estimator, FeaturesMixin):
             check_is_fitted(estimator)
-            stages = _stages(estimator._learned.features.network)
+            stages = _stages(estimator._learned.features.model.network)
             n_features = int(np.prod(stages[-1].shape))
             if estimator.flatten:
                 stages.append(Stage("features", (1, 1, n_features), "dense"))
@@ -253,13 +253,13 @@ class _Painter:
 def _network(estimator, image_shape, n_outputs):
     """Return the network of an estimator that may not be fitted."""
     if estimator.__sklearn_is_fitted__() and image_shape is None:
-        return estimator._network
+        return estimator._model.network
     shape = estimator.image_shape if image_shape is None else image_shape
     if shape is None:
         raise ValueError("image_shape must be given before fit. Got None instead.")
-    _images.check_image_shape(shape)
+    check_image_shape(shape)
     check_layers(estimator.layers)
-    return estimator._build((*shape, 1)[:3], n_outputs or 1)
+    return build_network(estimator.layers, (*shape, 1)[:3], n_outputs or 1)
 
 
 def _stages(network):

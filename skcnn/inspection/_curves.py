@@ -1,4 +1,4 @@
-"""How a network learned, drawn."""
+"""A display of learning curves: the loss and the validation score of each epoch."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -10,24 +10,27 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # 
 
 
 class LossCurveDisplay:
-    """The loss of each epoch and, where images were held out, their loss and their score.
+    """Learning curves: the training loss and, if there are any, validation losses and scores.
 
     Parameters
     ----------
     losses : array-like of shape (n_epochs,)
+        Training loss of each epoch.
     validation_losses, validation_scores : array-like of shape (n_epochs,), default=None
-        Of the images held out.
+        Loss and score of each epoch on the validation images.
     name : str, default=None
-        Of the estimator, for the legend.
+        Name of the estimator in the legend.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes
-        For the loss and, if there are scores, for the score.
+        The axes of the loss and, if there are scores, the axes of the score.
     ax_ : matplotlib Axes
-        The first of them.
+        The axes of the loss.
     figure_ : matplotlib Figure
+        The figure that holds the axes.
     lines_ : list of matplotlib Line2D
+        The curves.
 
     Examples
     --------
@@ -48,22 +51,24 @@ class LossCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, *, name=None, ax=None, log_scale=False):
-        """Draw the curves of a fitted network.
+        """Draw the learning curves of a fitted network.
 
         Parameters
         ----------
         estimator : CNNClassifier or CNNRegressor
-            Fitted.
+            A fitted network.
         name : str, default=None
-            For the legend.
+            Name of the estimator in the legend.
         ax : matplotlib Axes or array of Axes, default=None
-            The ``axes_`` of another display add to it.
+            The axes to draw on; None makes a new figure. The ``axes_`` of another display add the
+            curves to it.
         log_scale : bool, default=False
-            Draw the loss on a logarithmic scale.
+            Whether the loss has a logarithmic scale.
 
         Returns
         -------
         display : LossCurveDisplay
+            The display, drawn.
         """
         check_cnn(estimator)
         display = cls(
@@ -75,16 +80,19 @@ class LossCurveDisplay:
         return display.plot(ax=ax, log_scale=log_scale)
 
     def plot(self, ax=None, *, log_scale=False):
-        """Draw.
+        """Draw the curves.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure.
         log_scale : bool, default=False
+            Whether the loss has a logarithmic scale.
 
         Returns
         -------
         display : LossCurveDisplay
+            The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         has_scores = self.validation_scores is not None

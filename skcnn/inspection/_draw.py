@@ -1,12 +1,12 @@
-"""What the displays share: axes to draw on, images, cells side by side, colours."""
+"""Drawing helpers that the displays share: axes, images, grids of cells and colour scales."""
 
 import numpy as np
 
-FRAME = "0.7"
-SIGNED = "RdBu_r"
-SIGNAL_WIDTH = 2.5  # of a cell that holds a signal, in heights
-GAP = 0.15  # between cells, in heights
-PAGE_WIDTH = 7.0  # inches
+FRAME = "0.7"  # grey of frames and zero lines
+SIGNED = "RdBu_r"  # colour map of values of both signs
+SIGNAL_WIDTH = 2.5  # width of a cell that holds a signal, in cell heights
+GAP = 0.15  # gap between two cells, in cell heights
+PAGE_WIDTH = 7.0  # width of a figure, in inches
 
 
 def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
@@ -15,11 +15,13 @@ def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
     Parameters
     ----------
     ax : None, Axes or array of Axes
-        None makes a figure; one Axes is divided if need be; an array is used as it is.
+        None makes a new figure; one Axes is divided if necessary; an array is used as it is.
+    n_rows, n_columns : int
+        Shape of the grid of axes.
     height, width : float
-        Of a new figure, in inches.
+        Size of a new figure, in inches.
     ratios : dict
-        Of the grid, as Matplotlib's `GridSpec` takes them.
+        Ratios of the grid, passed to Matplotlib's `GridSpec`.
     """
     import matplotlib.pyplot as plt
     from matplotlib.axes import Axes
@@ -48,7 +50,7 @@ def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
 
 
 def scale(values, cmap=None):
-    """Return a colour map and its norm: centred on 0 for values of both signs, else from 0 on."""
+    """Return a colour map and a norm: centred on 0 if a value is negative, else starting at 0."""
     from matplotlib.colors import CenteredNorm, Normalize
 
     largest = float(np.abs(values).max()) or 1.0
@@ -58,7 +60,7 @@ def scale(values, cmap=None):
 
 
 def add_colorbar(figure, ax, cmap, norm):
-    """Draw what the colours mean beside `ax`."""
+    """Draw a colour bar beside `ax`."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import MaxNLocator
 
@@ -71,21 +73,21 @@ def add_colorbar(figure, ax, cmap, norm):
 
 
 def as_picture(image, low, high):
-    """Return an image as `imshow` takes it: grey values from `low` to `high`, or colours."""
+    """Return an image for `imshow`, grey or in colours: `low` becomes 0 and `high` becomes 1."""
     shades = (np.asarray(image, float) - low) / ((high - low) or 1)
     colours = shades if shades.shape[-1] == 3 else shades.mean(axis=-1)
     return np.clip(colours, 0, 1)
 
 
 def limits(images):
-    """Return the values that are black and white: 0 and 255 for bytes, else what there is."""
+    """Return the values drawn black and white: 0 and 255 for uint8, else the extremes."""
     if images.dtype == np.uint8:
         return 0, 255
     return float(images.min()), float(images.max())
 
 
 def show_image(ax, image, low, high):
-    """Draw one image, (rows, columns, channels); an image of one row as lines."""
+    """Draw one image of shape (rows, columns, channels), or lines if it has a single row."""
     if image.shape[0] == 1 and image.shape[1] > 1:
         ax.plot(image[0], linewidth=1, color="0.2" if image.shape[2] == 1 else None)
         ax.set(xlim=(-0.5, image.shape[1] - 0.5), yticks=[])
@@ -98,15 +100,16 @@ def show_image(ax, image, low, high):
 
 
 def cell_width(shape):
-    """Return the width of a cell of height 1 for a map of `shape`, its true one but for signals."""
+    """Return the width of a cell of height 1: in proportion to the map, but fixed for signals."""
     rows, columns = shape[:2]
     return SIGNAL_WIDTH if rows == 1 and columns > 1 else columns / rows
 
 
 def draw_cells(ax, maps, n_columns, cmap, norm, names=None):
-    """Draw maps, each (rows, columns) or in colours (rows, columns, 3), in rows of `n_columns`.
+    """Draw maps as a grid of cells, `n_columns` to a row.
 
-    Maps of one row are drawn as lines, all on one scale. `names` stand above the cells.
+    A map has shape (rows, columns), or (rows, columns, 3) if it is drawn in colours. Maps of a
+    single row are drawn as lines that share one scale. The `names` are written above the cells.
     """
     from matplotlib.patches import Rectangle
 
@@ -134,7 +137,7 @@ def draw_cells(ax, maps, n_columns, cmap, norm, names=None):
 
 
 def _draw_line(ax, values, left, top, norm):
-    """Draw a signal in the cell at (left, top), with a thin line at 0."""
+    """Draw a signal in the cell whose corner is (left, top), with a thin line at 0."""
     places = left + np.linspace(0.02, 0.98, len(values)) * SIGNAL_WIDTH
     heights = top + 0.95 - 0.9 * np.asarray(norm(values))
     zero = top + 0.95 - 0.9 * float(norm(0))
@@ -143,7 +146,7 @@ def _draw_line(ax, values, left, top, norm):
 
 
 def cells_height(n_cells, n_columns, shape, named=False):
-    """Return the inches that rows of cells take at the width of a page."""
+    """Return the height, in inches, of a grid of cells that is as wide as a page."""
     width = cell_width(shape)
     pitch = 1 + (0.45 if named else GAP)
     units = n_columns * (width + GAP)

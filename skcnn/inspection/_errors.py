@@ -1,31 +1,35 @@
-"""The images that a network is most wrong about, drawn."""
+"""A display of the images for which a network is most wrong."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_images_as_fitted
 from skcnn._engine.losses import MultilabelCrossEntropy
 from skcnn.inspection._draw import PAGE_WIDTH, cell_width, divided, limits, show_image
 from skcnn.inspection._score import check_cnn
 
 
 class ErrorDisplay:
-    """The most confidently wrong images of a classifier, or those a regressor is furthest from.
+    """Images that a classifier gets wrong most confidently, or a regressor by the largest error.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, rows, columns, channels)
+        The images to draw.
     y_true, y_pred : array-like of shape (n_images,)
+        Targets and predictions of the images.
     confidences : array-like of shape (n_images,), default=None
-        Probabilities of the predicted labels; None if y holds numbers.
+        Probabilities of the predicted labels; None for a regressor.
     n_errors : int, default=None
-        How many there are, if more than are drawn.
+        Number of all images with a wrong label, drawn or not; None for a regressor.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_images,)
+        The axes of each image.
     figure_ : matplotlib Figure
+        The figure that holds the axes.
 
     Examples
     --------
@@ -48,30 +52,32 @@ class ErrorDisplay:
 
     @classmethod
     def from_estimator(cls, estimator, X, y, *, n_images=12, class_names=None, ax=None):
-        """Draw the images that a fitted network is most wrong about.
+        """Draw the images for which a fitted network is most wrong.
 
         Parameters
         ----------
         estimator : CNNClassifier or CNNRegressor
-            Fitted.
+            A fitted network.
         X : array-like
-            Images, as in `fit`.
+            Images, in any form that `fit` takes.
         y : array-like of shape (n_samples,)
-            Their labels or numbers.
+            Labels or numbers of the images.
         n_images : int, default=12
-            How many to draw, at most.
+            Largest number of images to draw.
         class_names : list of str, default=None
-            One for each of ``classes_``.
+            A name for each of ``classes_``; None means the labels themselves.
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
 
         Returns
         -------
         display : ErrorDisplay
+            The display, drawn.
         """
         check_cnn(estimator)
         if isinstance(estimator._loss, MultilabelCrossEntropy):
-            raise ValueError("estimator must predict one label an image. Got one of many instead.")
-        flat = _images.check_images_as_fitted(X, estimator)
+            raise ValueError("estimator must predict one label per image. Got many instead.")
+        flat = check_images_as_fitted(X, estimator)
         images = flat.reshape(-1, *estimator.image_shape_)
         confidences = None
         if hasattr(estimator, "classes_"):
@@ -95,23 +101,28 @@ class ErrorDisplay:
     def from_predictions(
         cls, images, y_true, y_pred, confidences=None, *, n_images=12, class_names=None, ax=None
     ):
-        """Draw the images that predictions are most wrong about.
+        """Draw the images whose predictions are most wrong.
 
         Parameters
         ----------
         images : ndarray of shape (n_samples, rows, columns) or (n_samples, rows, columns, channels)
+            The images of all predictions.
         y_true, y_pred : array-like of shape (n_samples,)
+            Targets and predictions of the images.
         confidences : array-like of shape (n_samples,), default=None
-            Probabilities of the predicted labels. None means that y holds numbers, and the largest
-            differences are drawn.
+            Probabilities of the predicted labels. None means that y holds numbers; the images with
+            the largest differences are drawn then.
         n_images : int, default=12
+            Largest number of images to draw.
         class_names : dict, default=None
-            Names of labels.
+            Names of the labels, keyed by label; None means the labels themselves.
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
 
         Returns
         -------
         display : ErrorDisplay
+            The display, drawn.
         """
         y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
         check_consistent_length(images, y_true, y_pred, confidences)
@@ -136,26 +147,28 @@ class ErrorDisplay:
         return display.plot(ax=ax, class_names=class_names)
 
     def plot(self, ax=None, *, class_names=None, n_columns=None):
-        """Draw.
+        """Draw the images, with their targets and predictions as titles.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
         class_names : dict, default=None
-            Names of labels.
+            Names of the labels, keyed by label; None means the labels themselves.
         n_columns : int, default=None
-            Images in a row; None means up to 6.
+            Number of images in a row; None means up to 6.
 
         Returns
         -------
         display : ErrorDisplay
+            The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         n = len(self.images)
         width = cell_width(self.images.shape[1:])
         titles = self._titles(class_names or {})
         longest = max((len(line) for title in titles for line in title.split("\n")), default=1)
-        if n_columns is None:  # as many as titles leave room for, 0.065 inches a letter
+        if n_columns is None:  # as many as the titles leave room for, at 0.065 inches a letter
             n_columns = min(6 if width < 1.5 else 3, int(PAGE_WIDTH / (0.065 * longest)) or 1)
         n_columns = min(n_columns, max(n, 1))
         n_rows = max(-(-n // n_columns), 1)
@@ -174,7 +187,7 @@ class ErrorDisplay:
         return self
 
     def _titles(self, names):
-        """Return what stands above each image."""
+        """Return the title of each image."""
         titles = []
         for number, (true, predicted) in enumerate(zip(self.y_true, self.y_pred, strict=True)):
             if self.confidences is None:

@@ -1,4 +1,4 @@
-"""The maps that an image becomes on its way, drawn."""
+"""A display of the feature maps that the layers compute from an image."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -14,20 +14,22 @@ from skcnn.inspection._draw import (
 
 
 class FeatureMapDisplay:
-    """What the layers make of one image: a row of maps for each layer, or all maps of one layer.
+    """Feature maps of one image: a row of maps for each layer, or all maps of one layer.
 
-    The maps of a layer are drawn on one scale: in two colours if it has values of both signs, else
-    from 0 on. Dense layers are drawn as bars, maps of one row as lines.
+    The maps of a layer share one colour scale, which is centred on 0 if any of them is negative and
+    starts at 0 otherwise. Outputs of dense layers are drawn as bars, maps of one row as lines.
 
     Parameters
     ----------
     maps : dict of ndarray
-        By the names of the layers, of shape (rows, columns, channels) or (units,).
+        Outputs of shape (rows, columns, channels) or (units,), keyed by the names of the layers.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_layers,)
+        The axes of each layer.
     figure_ : matplotlib Figure
+        The figure that holds the axes.
 
     Examples
     --------
@@ -49,28 +51,31 @@ class FeatureMapDisplay:
     def from_estimator(
         cls, estimator, X, *, layers=None, image=0, max_maps=None, ax=None, cmap=None
     ):
-        """Draw the maps of an image on its way through a fitted estimator.
+        """Draw the feature maps that a fitted estimator computes from an image.
 
         Parameters
         ----------
         estimator : CNNClassifier, CNNRegressor or ConvFeatureExtractor
-            Fitted.
+            A fitted estimator.
         X : array-like
-            Images, as in `fit`.
+            Images, in any form that `fit` takes.
         layers : str or list of str, default=None
-            Names of layers as in ``estimator.trace(X)``: "0 Conv" before its activation, "0 Conv
-            relu" behind it. None means all that are maps.
+            Names of layers in ``estimator.trace(X)``: "0 Conv" is the output before the activation,
+            "0 Conv relu" the output after it. None means all outputs that are maps.
         image : int, default=0
-            Which of the images.
+            Index of the image in X.
         max_maps : int, default=None
-            No more than so many maps of a layer are drawn, the first ones; None means 8, and 64 of
-            one layer alone.
+            Largest number of maps to draw from each layer, starting with the first. None means 8,
+            or 64 for a single layer.
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
         cmap : str or Colormap, default=None
+            Colour map of all layers; None chooses one by the signs of a layer's values.
 
         Returns
         -------
         display : FeatureMapDisplay
+            The display, drawn.
         """
         X = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
         one = X.iloc[[image]] if hasattr(X, "iloc") else X[[image]]
@@ -86,18 +91,21 @@ class FeatureMapDisplay:
         return display.plot(ax=ax, max_maps=max_maps, cmap=cmap)
 
     def plot(self, ax=None, *, max_maps=None, cmap=None):
-        """Draw.
+        """Draw the maps.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
         max_maps : int, default=None
             As in `from_estimator`.
         cmap : str or Colormap, default=None
+            As in `from_estimator`.
 
         Returns
         -------
         display : FeatureMapDisplay
+            The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         alone = len(self.maps) == 1
@@ -132,7 +140,7 @@ class FeatureMapDisplay:
 
     @staticmethod
     def _columns(maps, n_most, alone):
-        """Return how many maps stand side by side."""
+        """Return the number of maps in a row."""
         if _are_units(maps):
             return 1
         is_signal = maps.shape[0] == 1
@@ -143,12 +151,12 @@ class FeatureMapDisplay:
 
 
 def _are_units(maps):
-    """Whether there is one number to a channel."""
+    """Whether each channel holds a single number."""
     return maps.size == maps.shape[-1]
 
 
 def _row_height(maps, n_cells, n_columns):
-    """Return the inches of a layer's row, its title counted."""
+    """Return the height of a layer's row in inches, including its title."""
     if _are_units(maps):
         return 1.3
     return min(cells_height(n_cells, n_columns, maps.shape), 8) + 0.35

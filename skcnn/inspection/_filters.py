@@ -1,4 +1,4 @@
-"""The filters of a layer, drawn."""
+"""A display of the filters of a layer."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
@@ -21,24 +21,27 @@ MAX_CHANNELS = 16
 
 
 class FilterDisplay:
-    """The filters of a layer side by side, on one scale.
+    """Filters of a layer, side by side and on one colour scale.
 
-    Filters of one channel are drawn in two colours for the two signs, those on the three channels
-    of colour images in colours (grey is 0), of any other number of channels a filter is a row and a
-    channel a column. Filters of signals, of one row, are drawn as lines.
+    Filters with one channel are drawn with a colour map centred on 0, filters with three channels
+    as colour images in which grey is 0. With any other number of channels, each filter is a row of
+    the grid and each channel a column. Filters with a single row are drawn as lines.
 
     Parameters
     ----------
     filters : ndarray of shape (n_filters, rows, columns, channels)
+        The filters to draw.
     names : list of str, default=None
-        Drawn above the filters.
+        Names to write above the filters.
     n_all : int, default=None
-        The number of filters that there are, if not all of them are drawn.
+        Number of all filters of the layer, if `filters` holds only some of them.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        The axes of all filters.
     figure_ : matplotlib Figure
+        The figure that holds the axes.
 
     Examples
     --------
@@ -66,20 +69,23 @@ class FilterDisplay:
         Parameters
         ----------
         estimator : CNNClassifier, CNNRegressor or ConvFeatureExtractor
-            Fitted.
+            A fitted estimator.
         layer : int or str, default=None
-            The number of a layer of a network, or its name as in ``estimator.trace(X)``; a `Dense`
-            layer on maps has filters as large as they are. None means the first convolution.
+            Index of a layer in a network, or its name in ``estimator.trace(X)``; the filters of a
+            `Dense` layer are as large as its input maps. None means the first convolution.
         max_filters : int, default=64
-            No more than so many are drawn, the first ones.
+            Largest number of filters to draw, starting with the first.
         ax : matplotlib Axes, default=None
+            The axes to draw on; None makes a new figure.
         title : str, default=None
-            None says what is drawn.
+            Title of the axes; None describes what is drawn.
         cmap : str or Colormap, default=None
+            Colour map, whose middle stands for 0.
 
         Returns
         -------
         display : FilterDisplay
+            The display, drawn.
         """
         if isinstance(estimator, FeaturesMixin):
             check_is_fitted(estimator)
@@ -93,20 +99,23 @@ class FilterDisplay:
         return display.plot(ax=ax, title=title, cmap=cmap)
 
     def plot(self, ax=None, *, title=None, cmap=None, n_columns=None):
-        """Draw.
+        """Draw the filters.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
+            The axes to draw on; None makes a new figure.
         title : str, default=None
-            None says what is drawn.
+            Title of the axes; None describes what is drawn.
         cmap : str or Colormap, default=None
+            Colour map, whose middle stands for 0.
         n_columns : int, default=None
-            Filters in a row.
+            Number of filters in a row; None chooses one by the number of filters.
 
         Returns
         -------
         display : FilterDisplay
+            The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         filters = np.asarray(self.filters, float)
@@ -137,16 +146,16 @@ class FilterDisplay:
 
 
 def _columns_for(n, shape):
-    """Return how many filters to draw in a row: 4 signals, else one to two times as many as rows."""
+    """Return the number of filters in a row: up to 4 wide ones, else 8 or ``sqrt(2 * n)``."""
     if cell_width(shape) > 1.5:
         return min(n, 4)
     return min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
 
 
 def _layer_filters(estimator, layer):
-    """Return the filters of a layer of a network, (n_filters, rows, columns, channels)."""
+    """Return a layer's filters, as an array of shape (n_filters, rows, columns, channels)."""
     check_cnn(estimator)
-    steps = PlainNetwork(estimator._network, estimator._weights, "output").steps
+    steps = PlainNetwork(estimator._model.network, estimator._model.weights, "output").steps
     steps = [step for step in steps if isinstance(step.layer, Conv | Dense)]
     if layer is None:
         chosen = [step for step in steps if isinstance(step.layer, Conv)]

@@ -1,16 +1,16 @@
 """Gradients of a network against finite differences, for layers of one's own."""
 
-import copy
-
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_images_as_fitted
 from skcnn._estimator import BaseCNN
-from skcnn._model.network import check_layers
 from skcnn._model.trace import aligned, named_layers
-from skcnn._workers.team import Team, small_ufunc_buffer
-from skcnn.layers.base import Shard, Work
+from skcnn._training.session import Progress
+from skcnn._training.settings import check_settings
+from skcnn._workers.blas import serial_blas
+from skcnn.layers.base import Shard, Workspace
 
 STEP = 1e-6  # of the differences: in float64 they and rounding err alike, about 1e-9 of the value
 SMALL = (
@@ -78,7 +78,7 @@ def check_gradients(estimator, X, y, *, n_weights=20, random_state=0):
         )
     rng = check_random_state(random_state)
     loss = _Loss(estimator, X, y, rng)
-    with Team(n_jobs=1), small_ufunc_buffer():
+    with serial_blas():
         dmaps, grads = loss.gradients()
         arrays = {"input": (loss.maps, dmaps)}
         for name, weights, slopes in zip(loss.names, loss.weights, grads, strict=True):
@@ -96,41 +96,35 @@ class _Loss:
     """The loss of some images as a function of a network's weights and of the images."""
 
     def __init__(self, estimator, X, y, rng):
-        is_fitted = estimator.__sklearn_is_fitted__()
-        estimator = copy.copy(estimator)
-        if is_fitted:
-            flat = _images.check_images_as_fitted(X, estimator)
-            targets = estimator._encode_targets(y, len(flat), vars(estimator))
-            self.network, vector = estimator._network, estimator._weights.astype(np.float64)
+        if estimator.__sklearn_is_fitted__():
+            X = check_images_as_fitted(X, estimator)
+            targets = estimator._encode_targets(y, len(X), vars(estimator))
+            model = estimator._model
         else:
+            estimator = clone(estimator).set_params(random_state=rng)
             estimator._validate_params()
-            check_layers(estimator.layers)
-            _images.check_image_shape(estimator.image_shape)
-            flat, told = _images.check_images(X, estimator)
-            shape = _images.infer_image_shape(flat.shape[1], told, estimator.image_shape)
-            targets = estimator._encode_targets(y, len(flat), None)
-            vars(estimator).update(estimator._statistics(flat, shape, None), image_shape_=shape)
-            self.network = estimator._build(shape, targets.n_outputs)
-            vector = self.network.initial_weights(rng, np.float64)
+            check_settings(estimator)
+            samples = estimator._check_samples(X, y, None, {}, in_pieces=False)
+            X, targets = samples.X, samples.targets
+            model = estimator._new_model(samples, Progress.begin(rng))
+        self.network, vector = model.network, model.weights.astype(np.float64)
         learned = vector[: self.network.n_learned]
         learned += NOISE * rng.normal(size=len(learned))
-        standardize = estimator.image_shape_, estimator._center, estimator._scale
-        maps = _images.Images(flat, *standardize, np.float64).maps(slice(None))
+        maps = model.images(X, np.float64).maps(slice(None))
         self.maps = maps + NOISE * rng.normal(size=maps.shape)
         self.targets = targets
         self.weights = self.network.views(vector)
         self.names = _step_names(self.network)
         self.shard = Shard()
-        self.shard.weights = np.ones(len(flat))
         shapes = zip(self.network.steps, self.network.input_shapes, strict=False)
         self.works = [
-            Work(layer, shape, len(flat), np.float64, True, True, self.shard)
+            Workspace(layer, shape, len(X), np.float64, True, True, self.shard)
             for layer, shape in shapes
         ]
 
     def _forward(self):
         """Return the logits' map, with the same random numbers each time."""
-        self.shard.random = np.random.default_rng(0)
+        self.shard.begin(np.ones(self.maps.shape[3]), seed=0)
         return self.network.forward(self.maps, self.weights, self.works)
 
     def _value(self, y):

@@ -1,4 +1,4 @@
-"""What a network looked at: how much each pixel of an image says for a class."""
+"""Saliency: how much each pixel of an image contributes to an output of a network."""
 
 from numbers import Integral, Real
 
@@ -45,65 +45,70 @@ def saliency(
     stride=None,
     per_channel=False,
 ):
-    """Return for each pixel of each image how much it matters to a network's output.
+    """Return an attribution for each pixel of each image: how much it matters to an output.
 
-    What is explained is a logit, before softmax or logistic function, of the network in prediction.
+    The output explained is a logit (the value before the softmax or logistic function) of the
+    network as it predicts.
 
     Parameters
     ----------
     estimator : CNNClassifier or CNNRegressor
-        Fitted.
+        A fitted network.
 
     X : array-like
-        Images, as in `fit`.
+        Images, in any form that `fit` takes.
 
     method : {"gradient", "integrated_gradients", "grad_cam", "occlusion"}, \
             default="integrated_gradients"
-        "gradient": the slope of the logit by each pixel, of several channels the steepest without
-        its sign (Simonyan, Vedaldi and Zisserman, 2014). "integrated_gradients": the mean slope on
-        the straight way from `baseline` to the image, times their difference; the pixels of an
-        image add up to the difference of their logits (Sundararajan, Taly and Yan, 2017).
-        "grad_cam": the maps of a layer, each times the mean slope of the logit by it, added,
-        negative sums cut off, enlarged to the image (Selvaraju et al., 2017). "occlusion": how
-        much the logit falls when a patch around the pixel is covered by `baseline`, the mean of
-        all patches that cover it (Zeiler and Fergus, 2014).
+        "gradient": the gradient of the logit with respect to each pixel; with several channels, the
+        largest absolute gradient among them (Simonyan, Vedaldi and Zisserman, 2014).
+        "integrated_gradients": the mean gradient along the straight line from `baseline` to the
+        image, times their difference; the attributions of an image add up to the difference of the
+        two logits (Sundararajan, Taly and Yan, 2017). "grad_cam": the positive part of the sum of a
+        layer's maps, each weighted by the mean gradient of the logit with respect to it, enlarged
+        to the size of the image (Selvaraju et al., 2017). "occlusion": the fall of the logit when
+        `baseline` covers a patch of the image, averaged over all patches that contain the pixel
+        (Zeiler and Fergus, 2014).
 
     target : label, array-like of shape (n_images,) or None, default=None
-        The class to explain, one for all images or one for each; None means the predicted one, of
-        multilabel y the most probable one. Of a regressor the number of the output; None means 0.
+        Class to explain, one for all images or one for each. None means the predicted class; if y
+        is multilabel, the most probable label. For a regressor, the index of the output to explain;
+        None means 0.
 
     layer : str, default=None
-        The layer for "grad_cam", by its name in ``estimator.trace(X)``; None means the last
-        convolution, with batch normalisation and activation behind it.
+        Name of the layer for "grad_cam" in ``estimator.trace(X)``. None means the last convolution
+        or residual sum, after the batch normalisation and activation that follow it.
 
     baseline : float or array-like, default=None
-        What no information looks like, in the units of X: a number, a colour of shape (channels,)
-        or an image. None means what enters the network as zeros: with `standardize` the mean
-        colour of the training images, else 0.
+        An input without information, in the units of X: a number, a colour of shape (channels,) or
+        an image. None means the input that the network sees as zeros: the mean colour of the
+        training images with `standardize`, 0 without.
 
     n_steps : int, default=128
-        Points on the way of "integrated_gradients".
+        Number of points on the line of "integrated_gradients".
 
     patch_size : int or (int, int), default=None
-        Rows and columns of the patch of "occlusion"; None means a quarter of the image's.
+        Rows and columns of the patches of "occlusion"; None means a quarter of the image's rows and
+        columns.
 
     stride : int or (int, int), default=None
-        Distance between patches; None means half a patch, so that each pixel is covered by
-        several.
+        Rows and columns from one patch to the next; None means half a patch, so that several
+        patches cover each pixel.
 
     per_channel : bool, default=False
-        Keep the channels apart, of the first two methods, with their signs.
+        Whether "gradient" and "integrated_gradients" keep the channels apart, with their signs.
 
     Returns
     -------
     values : ndarray of shape (n_images, rows, columns), with `per_channel` \
             (n_images, rows, columns, channels)
-        In the float type of the weights. Slopes are those by the values of X.
+        Attributions, in the float type of the weights. Gradients are taken with respect to the
+        values of X.
 
     See Also
     --------
-    SaliencyDisplay : Draws them.
-    skcnn.ConvFeatureExtractor.inverse_importance : The same for linear models of features.
+    SaliencyDisplay : Draws attributions beside the images.
+    skcnn.ConvFeatureExtractor.inverse_importance : Attributions of linear models on features.
 
     Examples
     --------
@@ -129,7 +134,7 @@ def saliency(
 
 
 def _gradients(score, per_channel):
-    """Return the slopes of the scores by the values of the images."""
+    """Return the gradients of the scores with respect to the values of the images."""
     slopes = np.empty_like(score.maps)
     for part in even_slices(len(score), IMAGES_AT_ONCE):
         slopes[..., part], _ = score.gradient(score.maps[..., part], part)
@@ -144,7 +149,7 @@ def _steepest(slopes):
 
 
 def _integrated_gradients(score, baseline, n_steps, per_channel):
-    """Return the slopes on the way from the baseline, by the midpoint rule, times its length."""
+    """Return the gradients integrated from the baseline to the images, by the midpoint rule."""
     shares = ((np.arange(n_steps) + 0.5) / n_steps).astype(baseline.dtype)
     result = np.empty_like(score.maps)
     for image in range(len(score)):
@@ -159,7 +164,7 @@ def _integrated_gradients(score, baseline, n_steps, per_channel):
 
 
 def _grad_cam(score, layer):
-    """Return the positive part of the layer's maps, weighted by their mean slopes."""
+    """Return the positive part of the sum of a layer's maps, weighted by their mean gradients."""
     layer = _map_layer(score.plain, layer)
     cams = []
     for part in even_slices(len(score), IMAGES_AT_ONCE):
@@ -172,7 +177,7 @@ def _grad_cam(score, layer):
 
 
 def _map_layer(plain, layer):
-    """Return the name of the step whose maps are to be weighted."""
+    """Return the name of the step whose maps Grad-CAM weights."""
     names = [step.name for step in plain.steps]
     if layer is not None:
         if layer not in names:
@@ -224,10 +229,10 @@ def _occlusion(score, baseline, patch_size, stride):
 
 
 def _starts(length, size, step):
-    """Return where patches start along an axis, the last one at its end."""
+    """Return the first index of each patch along an axis; the last patch ends with the axis."""
     return sorted({*range(0, length - size, step), length - size})
 
 
 def _images_first(maps):
-    """Return maps as users see images, (n_images, rows, columns, channels)."""
+    """Return maps in the order of users' images, (n_images, rows, columns, channels)."""
     return np.ascontiguousarray(maps.transpose(3, 0, 2, 1))

@@ -1,9 +1,9 @@
-"""Images beside what a network looked at, drawn."""
+"""A display of images beside the attributions of their pixels."""
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_images_as_fitted
 from skcnn.inspection._draw import (
     FRAME,
     PAGE_WIDTH,
@@ -30,27 +30,31 @@ OPTIONS = {
 
 
 class SaliencyDisplay:
-    """Images, a row each, and beside them how much their pixels matter by one or more methods.
+    """Images beside the attributions of their pixels: a row per image, a column per method.
 
-    Red pixels speak for what is explained, blue ones against it; the stronger the colour, the more,
-    over a faded image. Each picture has a scale of its own.
+    Attributions are drawn over a faded image. Red pixels speak for the output that is explained,
+    blue pixels against it, and stronger colours mean larger values. Each picture is scaled by its
+    largest absolute value.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, rows, columns, channels)
+        The images to draw.
     values : dict of ndarray of shape (n_images, rows, columns)
-        By method.
+        Attributions, keyed by method.
     titles : list of str, default=None
-        Of the images.
+        Titles of the images, written to their left.
 
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_images, 1 + n_methods)
+        The axes of each image and of its attributions.
     figure_ : matplotlib Figure
+        The figure that holds the axes.
 
     See Also
     --------
-    saliency : The numbers, and the methods.
+    saliency : Computes the attributions, and describes the methods.
 
     Examples
     --------
@@ -86,27 +90,29 @@ class SaliencyDisplay:
         ax=None,
         cmap=None,
     ):
-        """Draw what a fitted network looked at in images.
+        """Draw images beside the attributions of their pixels by a fitted network.
 
         Parameters
         ----------
         estimator : CNNClassifier or CNNRegressor
-            Fitted.
+            A fitted network.
         X : array-like
-            Images, as in `fit`: all of them are drawn.
+            Images, in any form that `fit` takes; all of them are drawn.
         method : str or list of str, default="integrated_gradients"
-            "gradient", "integrated_gradients", "grad_cam", "occlusion", a column each.
+            "gradient", "integrated_gradients", "grad_cam" or "occlusion", or a list of them.
         target, layer, baseline, n_steps, patch_size, stride
             As in `saliency`.
         titles : list of str, default=None
-            Of the images; None names what is explained.
+            Titles of the images; None names the class or the output that is explained.
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
         cmap : str or Colormap, default=None
-            One for both signs, with its middle at 0.
+            Colour map, whose middle stands for 0.
 
         Returns
         -------
         display : SaliencyDisplay
+            The display, drawn.
         """
         check_cnn(estimator)
         methods = [method] if isinstance(method, str) else list(method)
@@ -121,23 +127,26 @@ class SaliencyDisplay:
         for name in methods:
             own = {key: options[key] for key in OPTIONS.get(name, ())}
             values[name] = saliency(estimator, X, method=name, target=target, **own)
-        flat = _images.check_images_as_fitted(X, estimator)
+        flat = check_images_as_fitted(X, estimator)
         images = flat.reshape(-1, *estimator.image_shape_)
         if titles is None:
             titles = Score(estimator, X, target).names(estimator)
         return cls(images, values, titles=titles).plot(ax=ax, cmap=cmap)
 
     def plot(self, ax=None, *, cmap=None):
-        """Draw.
+        """Draw the images and the attributions.
 
         Parameters
         ----------
         ax : matplotlib Axes or array of Axes, default=None
+            The axes to draw on; None makes a new figure, and one Axes is divided if necessary.
         cmap : str or Colormap, default=None
+            Colour map, whose middle stands for 0.
 
         Returns
         -------
         display : SaliencyDisplay
+            The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         n_images, n_columns = len(self.images), 1 + len(self.values)
@@ -162,7 +171,7 @@ class SaliencyDisplay:
 
 
 def _show_values(ax, values, image, low, high, cmap):
-    """Draw values over a faded image, or behind a signal."""
+    """Draw attributions over a faded image, or behind a signal."""
     import matplotlib
 
     is_signal = image.shape[0] == 1 and image.shape[1] > 1
@@ -175,7 +184,7 @@ def _show_values(ax, values, image, low, high, cmap):
         extent = (-0.5, len(values[0]) - 0.5, bottom, top)
         ax.imshow(colours, extent=extent, aspect="auto", zorder=0)
         return
-    # between light grey and white, so that colours stand out
+    # shades from light grey to white let the colours stand out
     shades = _shades(image, low, high)
     ax.imshow(0.8 + 0.2 * shades, cmap="gray", vmin=0, vmax=1)
     ax.imshow(colours)

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._data import images as _images
+from skcnn._data.images import check_images_as_fitted
 from skcnn._estimator import BaseCNN
 from skcnn._model.trace import IMAGES_AT_ONCE, PlainNetwork
 
@@ -34,12 +34,10 @@ class Score:
 
     def __init__(self, estimator, X, target=None):
         check_cnn(estimator)
-        weights = estimator._weights
-        flat = _images.check_images_as_fitted(X, estimator)
-        self._standardize = estimator.image_shape_, estimator._center, estimator._scale
-        images = _images.Images(flat, *self._standardize, weights.dtype)
-        self.image_shape = estimator.image_shape_
-        self.plain = PlainNetwork(estimator._network, weights, "output", learning=True)
+        self._model = model = estimator._model
+        images = model.images(check_images_as_fitted(X, estimator))
+        self.image_shape = model.image_shape
+        self.plain = PlainNetwork(model.network, model.weights, "output", learning=True)
         self.maps = images.maps(slice(None))
         self.per_unit = images.factor[:, 0]
         self.outputs, self.signs = self._chosen(estimator, X, target)
@@ -99,7 +97,7 @@ class Score:
                 f"shape {shape}. Got shape {value.shape} instead."
             )
         flat = np.broadcast_to(value, shape).reshape(1, -1)
-        return _images.Images(flat, *self._standardize, self.plain.dtype).maps(slice(None))
+        return self._model.images(flat).maps(slice(None))
 
     def values(self, maps, image):
         """Return the scores of `maps`, of any number, all of them variants of one image."""

@@ -1,25 +1,27 @@
-"""Parameters of layers, addressed from the estimator: ``layers__0__filters``."""
+"""Access to the parameters of layers through their estimator, as ``layers__0__filters``."""
 
 from sklearn.base import clone
 
 
 class LayerParamsMixin:
-    """Lets `get_params` and `set_params` reach into the sequence `layers`.
+    """Gives `get_params` and `set_params` access to the layers in the sequence `layers`.
 
-    ``layers__1`` is a layer, ``layers__1__pool_size`` one of its parameters. A layer is copied
-    before it is changed: defaults and objects of the user's are never touched.
+    ``layers__1`` is the second layer, ``layers__1__pool_size`` one of its parameters. A layer is
+    cloned before it is changed, so that defaults and the user's objects stay as they are.
     """
 
     def get_params(self, deep=True):
-        """Return the parameters, with ``deep`` those of the layers as well.
+        """Return the parameters of the estimator and of its layers.
 
         Parameters
         ----------
         deep : bool, default=True
+            Whether to include the layers and their parameters.
 
         Returns
         -------
         params : dict
+            Values keyed by the names of the parameters.
         """
         params = super().get_params(deep=deep)
         if deep and isinstance(self.layers, tuple | list):
@@ -31,20 +33,22 @@ class LayerParamsMixin:
         return params
 
     def set_params(self, **params):
-        """Set parameters; ``layers__0__filters=8`` changes one of the first layer.
+        """Set parameters; ``layers__0__filters=8`` sets one of the first layer.
 
         Parameters
         ----------
         **params : dict
+            Values keyed by the names of the parameters.
 
         Returns
         -------
         self : estimator instance
+            The estimator itself.
 
         Raises
         ------
         ValueError
-            If a parameter does not exist, or an index is out of range. Nothing is set then.
+            If a parameter does not exist or an index is out of range. No parameter is set then.
         """
         nested = {name: params[name] for name in params if name.startswith("layers__")}
         plain = {name: value for name, value in params.items() if name not in nested}
@@ -56,7 +60,7 @@ class LayerParamsMixin:
         return super().set_params(**plain)
 
     def _check_name(self, name):
-        """Raise a `ValueError`, before anything is set, if there is no such parameter."""
+        """Raise a `ValueError` if there is no such parameter, before any parameter is set."""
         valid = self._get_param_names()
         name = name.partition("__")[0]
         if name not in valid:
@@ -67,7 +71,7 @@ class LayerParamsMixin:
 
 
 def _with_params(layers, nested, owner):
-    """Return a copy of `layers` in which the nested parameters are set, whole layers first."""
+    """Return a copy of `layers` with the nested parameters set, whole layers before their own."""
     changed = list(layers)
     for path in sorted(nested, key=lambda path: path.count("__")):
         index, _, name = path.removeprefix("layers__").partition("__")

@@ -1,4 +1,4 @@
-"""An activation as a layer of its own."""
+"""The activation layer."""
 
 import copy
 
@@ -11,17 +11,17 @@ ACTIVATION_OPTIONS = [StrOptions(set(ACTIVATIONS))]
 
 
 class Activation(Layer):
-    """Apply an activation to each value of a map.
+    """Apply an activation function to each value of a map.
 
-    `Conv` and `Dense` have an activation of their own; this one can stand anywhere.
+    `Conv` and `Dense` include an activation; this layer applies one anywhere else.
 
     Parameters
     ----------
     activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
             "gelu"}, default="relu"
-        "leaky_relu" has slope 0.01 below zero; "elu" falls to -1 (Clevert, Unterthiner and
-        Hochreiter, 2016); "silu" is x times its logistic function, "gelu" x times the normal
-        distribution function of x (Hendrycks and Gimpel, 2016).
+        "leaky_relu" has slope 0.01 below zero. "elu" approaches -1 below zero (Clevert, Unterthiner
+        and Hochreiter, 2016). "silu" is x times the logistic function of x, and "gelu" is x times
+        the normal distribution function of x (Hendrycks and Gimpel, 2016).
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Activation(Layer):
 
 
 def apart(layer):
-    """Return the steps that do what a layer does, its activation on its own if it must be."""
+    """Return the steps that compute a layer, with its activation as a step of its own if needed."""
     if not has_own_step(layer.activation):
         return [layer]
     inner = copy.copy(layer)

@@ -6,8 +6,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from skcnn._workers.loops import Loop
-from skcnn._workers.memory import Buffers, Scratch
+from skcnn._engine.buffers import Buffers, Mask, Scratch
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
@@ -17,7 +16,7 @@ class Layer(BaseEstimator):
     """Base class of all layers.
 
     A layer holds hyper-parameters only. Its learned arrays are views into the network's vector of
-    weights, and its scratch arrays live in a `Work`, so one layer object can serve many networks
+    weights, and its scratch arrays live in a `Workspace`, so one layer object can serve many networks
     and threads at once. To write a layer, subclass this, give `__init__` parameters that are only
     assigned, and override the methods below; see ``docs/layers.md``.
 
@@ -105,7 +104,7 @@ class Layer(BaseEstimator):
         ----------
         x : ndarray of shape (rows, channels, columns, n_images)
         weights : dict of ndarray
-        work : Work
+        work : Workspace
             Buffers of this layer; what `backward` will need is kept in it.
 
         Returns
@@ -122,7 +121,7 @@ class Layer(BaseEstimator):
         dy : ndarray
             Gradient of the output of the last `forward`; may be overwritten.
         weights, grads : dict of ndarray
-        work : Work
+        work : Workspace
 
         Returns
         -------
@@ -131,54 +130,57 @@ class Layer(BaseEstimator):
         raise NotImplementedError
 
 
-class Mask(tuple):
-    """The shape of a buffer of booleans; every other buffer has the network's float type."""
-
-
 class Shard:
     """What all layers of a network know of the shard that they work on.
 
     Attributes
     ----------
     weights : ndarray of shape (n_images,)
-        Of the samples, in the loss.
-    random : numpy.random.Generator
-        Set anew for each shard, by its place in the training and not by the worker.
+        The samples' weights in the loss.
     kept : dict
         Maps that one layer leaves for another.
-    loop_maker : callable or None
-        ``loop_maker(place, n_blocks, inputs, outputs)``; see `Work.loop`.
     weights_stay : bool, default=False
         Whether the network's weights stay as they are for as long as its buffers are used.
     """
 
     def __init__(self, weights_stay=False):
         self.weights_stay = weights_stay
-        self.weights = None
-        self.random = None
         self.kept = {}
-        self.loop_maker = None
+        self.begin(None, None)
+
+    def begin(self, sample_weight, seed):
+        """Begin a pass over other images; `seed` is that of `random`."""
+        self.weights = sample_weight
+        self._seed = seed
+        self._random = None
+
+    @property
+    def random(self):
+        """A `numpy.random.Generator` of this pass, the same whichever worker runs it."""
+        if self._random is None:  # made on demand, which takes as long as a small layer
+            self._random = np.random.Generator(np.random.SFC64(self._seed))
+        return self._random
 
 
-class Work(dict):
+class Workspace(dict):
     """The buffers of one layer for one number of images, each allocated when it is first used.
 
-    Buffers start as zeros, but for `Scratch`, which other layers write to as well. The layer may also
-    keep other things here between its forward and its backward pass, its input for example.
+    What a buffer holds when a forward pass begins is undefined, unless its shape is `Zeros`. The
+    layer may also keep other things here between its forward and its backward pass, its input for
+    example.
 
     Attributes
     ----------
     input_shape : (int, int, int)
+    n_images : int
     dtype : numpy dtype
     needs_dx : bool
         Whether `backward` must return the gradient of the input.
     learning : bool
         Whether a `backward` will follow `forward`.
     shard : Shard
-    place : (int, int)
-        The layer's number in the network, and of images: a key to the same layer's buffers elsewhere.
     buffers : Buffers, default=None
-        Where they lie, with those of other layers; None: by themselves.
+        Memory that is shared with other layers; None: the layer has its own.
     """
 
     def __init__(
@@ -192,9 +194,9 @@ class Work(dict):
         shard=None,
         buffers=None,
     ):
-        self.shard = shard
-        self.place = None
+        self.shard = Shard() if shard is None else shard
         self.input_shape = input_shape
+        self.n_images = n_images
         self.dtype = np.dtype(dtype)
         self.needs_dx = needs_dx
         self.learning = learning
@@ -204,28 +206,13 @@ class Work(dict):
         self._scratch_end = 0
         self._prepared = set()
 
-    @property
-    def weights_stay(self):
-        """Whether what is made of the weights alone need be made only once."""
-        return self.shard is not None and self.shard.weights_stay
-
     def prepare(self, name, function, *args):
         """Return the buffer `name`, which ``function(*args, buffer)`` makes of the weights alone."""
         if name not in self._prepared:
             function(*args, self[name])
-            if self.weights_stay:
+            if self.shard.weights_stay:
                 self._prepared.add(name)
         return self[name]
-
-    def loop(self, n_blocks, inputs, outputs):
-        """Return a `Loop` over blocks, which other workers may join.
-
-        They call the layer's ``join(loop, arrays, work)`` with all of these arrays and a `Work` of
-        their own. Copies of the `inputs` will do; `outputs` they write to as well, or are None.
-        """
-        if self.shard is None or self.shard.loop_maker is None:
-            return Loop(n_blocks)
-        return self.shard.loop_maker(self.place, n_blocks, inputs, outputs)
 
     def once(self, name, function):
         """Return ``function(input_shape)``, called only the first time and kept under `name`."""
@@ -238,7 +225,8 @@ class Work(dict):
         if isinstance(shape, Scratch):
             array, self._scratch_end = self._buffers.scratch(self._scratch_end, shape, self.dtype)
         else:
-            array = self._buffers.zeros(shape, bool if isinstance(shape, Mask) else self.dtype)
+            dtype = bool if isinstance(shape, Mask) else self.dtype
+            array = self._buffers.array(shape, dtype)
         self[name] = array
         return array
 

@@ -1,15 +1,14 @@
 """The convolutional layer."""
 
-from functools import cache
-
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 
-from skcnn._engine import convolution, depthwise, epilogue, winograd
 from skcnn._engine.activations import ACTIVATIONS
+from skcnn._engine.epilogue import PlainSink, PlainSource
 from skcnn._engine.geometry import pair
-from skcnn._workers.memory import Scratch
+from skcnn._engine.kernels import kernel_for
+from skcnn._engine.plan import plan_convolution
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
 
@@ -91,7 +90,7 @@ class Conv(Layer):
 
     def plan(self, input_shape):
         """Return the `ConvPlan` of one group on a map of `input_shape`."""
-        return convolution.plan_convolution(
+        return plan_convolution(
             input_shape,
             self.filters,
             pair(self.kernel_size),
@@ -100,6 +99,10 @@ class Conv(Layer):
             self.padding if isinstance(self.padding, str) else pair(self.padding),
             self.groups,
         )
+
+    def kernel(self, input_shape):
+        """Return the kernel that computes this layer on a map of `input_shape`."""
+        return kernel_for(self.plan(input_shape))
 
     def validate(self):
         super().validate()
@@ -130,22 +133,19 @@ class Conv(Layer):
     def weight_shapes(self, input_shape):
         plan = self.plan(input_shape)
         rows, columns = plan.rows.size, plan.columns.size
-        told = (self.filters, rows, columns, plan.channels)
-        if self.init is not None and np.shape(self.init) != told:
-            raise ValueError(f"init must have shape {told}. Got {np.shape(self.init)} instead")
+        shape = (self.filters, rows, columns, plan.channels)
+        if self.init is not None and np.shape(self.init) != shape:
+            raise ValueError(f"init must have shape {shape}. Got {np.shape(self.init)} instead")
         return {
             "coef": (self.filters, rows, plan.channels, columns),
             "intercept": (self.filters,),
         }
 
     def buffer_shapes(self, input_shape, n_images):
-        plan = self.plan(input_shape)
         rows, columns, filters = self.output_shape(input_shape)
-        shapes = kernel_shapes(plan, n_images)
-        border = plan.rows.size - 1
-        return shapes | {
+        return {
+            **self.kernel(input_shape).buffer_shapes(n_images),
             "y": (rows, filters, columns, n_images),
-            "dz": (rows + 2 * border, filters, columns, n_images),
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
 
@@ -166,118 +166,19 @@ class Conv(Layer):
         """Return `coef` as (filters, kernel rows, kernel columns, channels)."""
         return coef.transpose(0, 1, 3, 2)
 
-    def _groups(self, plan):
-        """Yield the channels and the filters of each group as slices."""
-        for g in range(plan.groups):
-            channels = slice(g * plan.channels, (g + 1) * plan.channels)
-            yield channels, slice(g * plan.filters, (g + 1) * plan.filters)
-
     def forward(self, x, weights, work):
-        plan = work.once("plan", self.plan)
+        kernel = work.once("kernel", self.kernel)
         work["x"] = x
         activate = ACTIVATIONS[self.activation].forward
-        if winograd.pays(plan):
-            sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
-            work.prepare("filters", winograd.transform_filters, weights["coef"])
-            winograd.forward(plan, x, work, sink)
-            return work["y"]
-        if depthwise.applies(plan):
-            sink = epilogue.PlainSink(work["y"], weights["intercept"], activate)
-            depthwise.forward(plan, x, weights["coef"], work["scratch"], sink)
-            return work["y"]
-        for channels, filters in self._groups(plan):
-            y, coef = work["y"][:, filters], weights["coef"][filters]
-            sink = epilogue.PlainSink(y, weights["intercept"][filters], activate, work["z"])
-            convolution.forward(plan, x[:, channels], coef, work["wide"], sink)
+        sink = PlainSink(work["y"], weights["intercept"], activate)
+        kernel.forward(x, weights["coef"], work, sink)
         return work["y"]
 
     def backward(self, dy, weights, grads, work):
-        plan = work.once("plan", self.plan)
-        x, y, dx = work["x"], work["y"], work["dx"] if work.needs_dx else None
-        coef, dcoef, dintercept = weights["coef"], grads["coef"], grads["intercept"]
-        dintercept.fill(0)
-        if winograd.pays(plan):
-            outputs = {"dy": dy, "dz": dy, "dintercept": dintercept, "dx": dx}
-            filter_gradient(self, plan, work, {"x": x, "y": y}, outputs, dcoef)
-            return dx
-        if depthwise.applies(plan):
-            source = epilogue.PlainSource(dy, y, dy, ACTIVATIONS[self.activation], dintercept)
-            source.finish(slice(None))
-            source.add_intercepts()
-            depthwise.backward(plan, x, coef, dy, work["scratch"], dcoef, dx)
-            return dx
-        border = plan.rows.size - 1
-        dz = work["dz"][border : border + len(dy)] if work.needs_dx else dy
-        for channels, filters in self._groups(plan):
-            own = dy[:, filters]
-            target = dz[:, filters] if work.needs_dx else own
-            inputs = {"x": x[:, channels], "y": y[:, filters]}
-            outputs = {"dy": own, "dz": target, "dintercept": dintercept[filters]}
-            filter_gradient(self, plan, work, inputs, outputs, dcoef[filters])
-            if work.needs_dx:
-                part = dx[:, channels]
-                convolution.backward_input(
-                    plan, work["dz"][:, filters], coef[filters], work["pieces"], part
-                )
-        return dx
-
-    def join(self, loop, arrays, work):
-        """Do blocks of a backward pass; see `filter_gradient`."""
-        dy, y, dz, dintercept = (arrays[name] for name in ("dy", "y", "dz", "dintercept"))
-        source = epilogue.PlainSource(dy, y, dz, ACTIVATIONS[self.activation], dintercept)
-        add_gradients(work.once("plan", self.plan), loop, source, arrays, work)
-
-
-def filter_gradient(layer, plan, work, inputs, outputs, dcoef):
-    """Write the gradient of a layer's filters, and all else that its `join` writes.
-
-    This is done in blocks, some of them perhaps by other workers, each with scratch of its own in its
-    `Work`.
-
-    Parameters
-    ----------
-    layer : Conv or ConvPool
-        ``layer.join(loop, arrays, work)`` does the blocks that a `Loop` yields.
-    plan : ConvPlan
-    work : Work
-    inputs, outputs : dict of ndarray
-        What the blocks read, and what they also write.
-    dcoef : ndarray
-    """
-    n_images, total = inputs["x"].shape[3], work["total"]
-    total.fill(0)
-    outputs = outputs | {"total": total}
-    if winograd.pays(plan):
-        inputs = inputs | {"filters": work["filters"]}
-        n_blocks = winograd.tiling(plan, n_images).n_blocks
-    else:
-        n_blocks = len(plan.blocks(n_images))
-    layer.join(work.loop(n_blocks, inputs, outputs), inputs | outputs, work)
-    if winograd.pays(plan):
-        winograd.transform_filters_back(total, dcoef)
-    else:
-        dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
-
-
-def add_gradients(plan, loop, source, arrays, work):
-    """Add up the gradients of a layer's filters over the blocks of a loop."""
-    x, total = arrays["x"], arrays["total"]
-    if winograd.pays(plan):
-        filters, dx = arrays["filters"], arrays["dx"]
-        winograd.backward(plan, x, filters, source, work, total, dx, loop)
-    else:
-        convolution.backward_weights(plan, x, source, work, total, loop)
-
-
-@cache
-def kernel_shapes(plan, n_images):
-    """Return the shapes of the scratch arrays that the kernel for `plan` needs."""
-    if winograd.pays(plan):
-        return winograd.buffer_shapes(plan, n_images)
-    if depthwise.applies(plan):
-        return {"scratch": Scratch(depthwise.scratch_shape(plan, n_images))}
-    pieces = Scratch(convolution.gradient_shape(plan, n_images))
-    return plan.buffer_shapes(n_images) | {"pieces": pieces}
+        kernel = work.once("kernel", self.kernel)
+        grads["intercept"].fill(0)
+        source = PlainSource(dy, work["y"], ACTIVATIONS[self.activation], grads["intercept"])
+        return kernel.backward(work["x"], weights["coef"], work, source, grads["coef"])
 
 
 def check_pair(name, value, least):

@@ -4,14 +4,14 @@ import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.blocks import FEW_UNITS, PREPARED_PARTS
+from skcnn._engine.buffers import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
-from skcnn._workers.memory import Scratch
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Layer, spread
 
 
 def _copy_in_map_order(coef, out):
-    """Write to `out` (rows, channels, columns, units) coefficients in the order filter, row, column."""
+    """Copy `coef`, ordered by channel, row, column, to `out` (rows, channels, columns, units)."""
     rows, channels, columns, units = out.shape
     by_filter = coef.reshape(channels, rows, columns, units)
     np.copyto(out, by_filter.transpose(1, 0, 2, 3))
@@ -20,8 +20,8 @@ def _copy_in_map_order(coef, out):
 class Dense(Layer):
     """Fully connected layer.
 
-    A map is flattened filter by filter (filter, row, column). The output is a map of one row and
-    one column, its channels the units.
+    A map is flattened in the order (channel, row, column). The output is a map of one row and one
+    column, with a channel for each unit.
 
     Parameters
     ----------
@@ -30,6 +30,7 @@ class Dense(Layer):
 
     activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
             "gelu"}, default="relu"
+        Activation of the outputs.
 
     Examples
     --------
@@ -73,12 +74,12 @@ class Dense(Layer):
         return {"coef": coef, "intercept": np.zeros(self.units)}
 
     def _matrices(self, x, coef, work):
-        """Return the map and the coefficients as matrices in the same order.
+        """Return the map and the coefficients as two matrices with the same order of inputs.
 
-        The smaller of the two is copied to the order of the other.
+        The smaller of the two is copied into the order of the other.
         """
         n_images = x.shape[3]
-        n_copied = self.units // PREPARED_PARTS if work.weights_stay else self.units
+        n_copied = self.units // PREPARED_PARTS if work.shard.weights_stay else self.units
         if len(x) > 1 and n_images < n_copied:
             np.copyto(work["flat"], x.transpose(1, 0, 2, 3))
             x = work["flat"]

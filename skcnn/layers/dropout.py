@@ -1,23 +1,23 @@
-"""Dropout."""
+"""The dropout layer."""
 
 from numbers import Real
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skcnn._workers.memory import Scratch
-from skcnn.layers.base import Layer, Mask
+from skcnn._engine.buffers import Mask, Scratch
+from skcnn.layers.base import Layer
 
 
 class Dropout(Layer):
-    """While training, set a random share of the values to 0 and scale up the others.
+    """Set a random share of the values to 0 in training, and scale up the others.
 
-    In prediction it does nothing (Srivastava et al., 2014).
+    In prediction the layer does nothing (Srivastava et al., 2014).
 
     Parameters
     ----------
     rate : float, default=0.5
-        Share of the values, below 1.
+        Share of the values to set to 0, below 1.
 
     Examples
     --------

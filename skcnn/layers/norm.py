@@ -5,26 +5,26 @@ from numbers import Real
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
-from skcnn._workers.memory import Scratch
+from skcnn._engine.buffers import Scratch
 from skcnn.layers.base import Layer
 
 
 class BatchNorm(Layer):
     """Standardise each channel over a batch, then scale and shift it (Ioffe and Szegedy, 2015).
 
-    While training, mean and variance are those of the shard of the batch that a worker holds, at
-    least 16 images of large maps and the whole batch of small ones ("ghost batches", Hoffer, Hubara
-    and Soudry, 2017): the cut depends on the batch, never on `n_jobs`. Samples count by their
-    weights. In prediction they are running means over the batches. Scale and shift are the layer's
-    entries in ``coefs_`` and ``intercepts_``.
+    In training, the mean and the variance are weighted by `sample_weight` and taken over a shard of
+    the batch: at least 16 images if maps are large, the whole batch if they are small ("ghost
+    batches", Hoffer, Hubara and Soudry, 2017). The shards depend on the network and the batch,
+    never on `n_jobs`. In prediction, running means over the batches take their place. The scale and
+    the shift are the layer's entries in ``coefs_`` and ``intercepts_``.
 
     Parameters
     ----------
     momentum : float, default=0.1
-        Share of each batch in the running statistics.
+        Weight of each batch in the running statistics.
 
     epsilon : float, default=1e-5
-        Added to the variance.
+        Number added to the variance before its root is taken.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class BatchNorm(Layer):
         np.sum(dy, axis=(0, 2, 3), out=grads["intercept"])
         np.multiply(dy, normalised, out=scratch)
         np.sum(scratch, axis=(0, 2, 3), out=grads["coef"])
-        # each image moves mean and variance by its share
+        # the mean and the variance depend on each image in proportion to its share
         np.multiply(normalised, grads["coef"][:, None, None], out=scratch)
         scratch += grads["intercept"][:, None, None]
         scratch *= share

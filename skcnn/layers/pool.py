@@ -1,17 +1,17 @@
-"""Pooling layers: the maximum or the mean of windows, or of the whole map."""
+"""Pooling layers: the maximum or the mean of each window, or of the whole map."""
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import pooling
+from skcnn._engine.buffers import Scratch
 from skcnn._engine.geometry import pair, plan_axes
-from skcnn._workers.memory import Scratch
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer
 from skcnn.layers.conv import check_pair
 
 
 class _Pool(Layer):
-    """What both poolings share: their parameters and the geometry of their windows."""
+    """Base of the pooling layers: their parameters and the geometry of their windows."""
 
     _parameter_constraints: dict = {
         "pool_size": [POSITIVE, tuple, list],
@@ -38,7 +38,7 @@ class _Pool(Layer):
             )
 
     def axes(self, input_shape):
-        """Return the row and the column `Axis`; windows are clipped to the map."""
+        """Return the row `Axis` and the column `Axis`, with windows no larger than the map."""
         stride = self.pool_size if self.stride is None else self.stride
         size = tuple(min(k, n) for k, n in zip(pair(self.pool_size), input_shape[:2], strict=True))
         padding = self.padding
@@ -54,8 +54,8 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """Maximum of each window.
 
-    Of several equal values the first, in reading order, takes the gradient. Windows are clipped to
-    the map, padding never is the maximum.
+    If several values of a window are equal, the first in reading order receives the gradient. A
+    window is never larger than the map, and padding is never the maximum.
 
     Parameters
     ----------
@@ -63,10 +63,11 @@ class MaxPool(_Pool):
         Rows and columns of the window.
 
     stride : int or (int, int), default=None
-        Step of the window; None means `pool_size`.
+        Rows and columns from one window to the next; None means `pool_size`.
 
     padding : {"valid", "same"}, int or (int, int), default="valid"
-        Rows and columns that windows may reach beyond the map; less than `pool_size`.
+        Rows and columns of padding on each side of the map, fewer than `pool_size`. "valid" means
+        none; "same" means as many as keep the size of the map with a stride of 1.
 
     Examples
     --------
@@ -105,7 +106,7 @@ class MaxPool(_Pool):
 class AvgPool(_Pool):
     """Mean of each window.
 
-    Windows are clipped to the map, and padding does not count.
+    A window is never larger than the map, and padding does not count towards the mean.
 
     Parameters
     ----------
@@ -113,10 +114,11 @@ class AvgPool(_Pool):
         Rows and columns of the window.
 
     stride : int or (int, int), default=None
-        Step of the window; None means `pool_size`.
+        Rows and columns from one window to the next; None means `pool_size`.
 
     padding : {"valid", "same"}, int or (int, int), default="valid"
-        Rows and columns that windows may reach beyond the map; less than `pool_size`.
+        Rows and columns of padding on each side of the map, fewer than `pool_size`. "valid" means
+        none; "same" means as many as keep the size of the map with a stride of 1.
 
     Examples
     --------
@@ -135,12 +137,12 @@ class AvgPool(_Pool):
         }
 
     def _shares(self, input_shape):
-        """Return one over the number of values in each window, shaped to multiply a map."""
+        """Return the reciprocal number of values in each window, shaped to multiply a map."""
         rows, columns = (pooling.window_counts(axis) for axis in self.axes(input_shape))
         return (1 / np.outer(rows, columns))[:, None, :, None]
 
     def _average(self, sums, work):
-        """Turn sums into means, in place."""
+        """Divide the sums of windows by their numbers of values, in place."""
         shares = work.once("shares", self._shares)
         sums *= shares.item(0) if (shares == shares.item(0)).all() else shares.astype(work.dtype)
 
@@ -160,7 +162,7 @@ class AvgPool(_Pool):
 
 
 class _Global:
-    """What both global poolers share: no parameters, and one window, the whole map."""
+    """Mixin of the global pooling layers: no parameters, and one window, the whole map."""
 
     _parameter_constraints: dict = {}
 
@@ -168,14 +170,14 @@ class _Global:
         pass
 
     def validate(self):
-        """Nothing can be wrong: there are no parameters."""
+        """Do nothing, as there are no parameters."""
 
     def axes(self, input_shape):
         return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
 
 
 class GlobalMaxPool(_Global, MaxPool):
-    """Maximum of the whole map, one value a channel.
+    """Maximum of each channel over the whole map.
 
     Examples
     --------
@@ -186,7 +188,7 @@ class GlobalMaxPool(_Global, MaxPool):
 
 
 class GlobalAvgPool(_Global, AvgPool):
-    """Mean of the whole map, one value a channel.
+    """Mean of each channel over the whole map.
 
     Examples
     --------

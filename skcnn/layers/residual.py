@@ -9,16 +9,16 @@ from skcnn.layers.base import Layer
 
 
 class Residual(LayerParamsMixin, Layer):
-    """Add its input to what a stack of layers makes of it (He, Zhang, Ren and Sun, 2016).
+    """Sum of an input and the output of layers applied to it (He, Zhang, Ren and Sun, 2016).
 
     Parameters
     ----------
     layers : tuple of Layer
-        Must not change the shape of the map.
+        The layers of the block, which must keep the shape of the map.
 
     activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", \
             "gelu"}, default="relu"
-        Of the sum.
+        Activation of the sum.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class Residual(LayerParamsMixin, Layer):
 
 
 class Fork(Layer):
-    """Keeps its input for a `Join`, and adds what comes back from there."""
+    """Keeps its input for a `Join`, and adds the gradients of both branches."""
 
     def flops(self, input_shape):
         return 0
@@ -75,7 +75,7 @@ class Fork(Layer):
 
 
 class Join(Layer):
-    """Adds what `fork` has kept, and activates."""
+    """Adds the map that `fork` has kept, and applies an activation."""
 
     def __init__(self, fork, activation):
         self.fork = fork

@@ -1,19 +1,34 @@
-"""What the parameters of an estimator say of its optimizer and its learning rate."""
+"""What the parameters of an estimator mean for its training: solver, schedule, batch size, limits."""
 
+from skcnn._data.images import check_image_shape
+from skcnn._model.network import check_layers
 from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop
 from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
+from skcnn._training.session import Limits
+from skcnn._training.validation import check_scoring
 from skcnn.layers import Dropout
 
 SOLVERS = {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}
+SCHEDULES = {"constant", "invscaling", "adaptive", "cosine", "onecycle"}
+BATCH_SIZE = 200  # as in MLPClassifier
 
 
-def goes_in_steps(estimator):
-    """Raise an `AttributeError` if the solver takes no mini-batches: `partial_fit` is not there then."""
+def has_partial_fit(estimator):
+    """Raise an `AttributeError`, which hides `partial_fit`, if the solver takes no mini-batches."""
     if estimator.solver == "lbfgs":
         raise AttributeError(
             "partial_fit must have a stochastic solver, such as 'adam'. Got solver='lbfgs' instead."
         )
     return True
+
+
+def check_settings(estimator):
+    """Raise an error that names the first parameter that cannot be used."""
+    check_layers(estimator.layers)
+    check_solver(estimator)
+    check_image_shape(estimator.image_shape)
+    if estimator.scoring is not None:
+        check_scoring(estimator, estimator.scoring)
 
 
 def check_solver(estimator):
@@ -59,3 +74,20 @@ def make_schedule(estimator, n_steps):
     if name == "onecycle":
         return OneCycle(rate, n_steps, warmup=0.3 if warmup is None else warmup)
     return Constant(rate)
+
+
+def batch_size(estimator, samples):
+    """Return the number of images in a mini-batch of these samples."""
+    size = BATCH_SIZE if estimator.batch_size == "auto" else estimator.batch_size
+    return min(size, len(samples.train_index))
+
+
+def make_limits(estimator, n_epochs):
+    """Return when a training of at most so many epochs ends."""
+    return Limits(
+        n_epochs,
+        estimator.tol,
+        estimator.n_iter_no_change,
+        estimator.max_seconds,
+        estimator.early_stopping,
+    )

@@ -1,4 +1,4 @@
-"""Convolution by rows: widen a few rows along the columns, then multiply them all at once.
+"""Convolution by rows: a partial im2col, along the columns only, then one product for a few rows.
 
 Maps have shape (rows, channels, columns, images), filters (filters, kernel rows, channels, kernel
 columns). The widened buffer has shape (rows, channels, kernel columns, output columns, images);
@@ -8,92 +8,138 @@ no further copy.
 """
 
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 
-from skcnn._engine.blocks import PIECE_FLOPS, even_slices, rows_per_block, spaced
-from skcnn._engine.geometry import Axis, plan_axes, taps_within
+from skcnn._engine.blocks import MOVE_FLOPS, PIECE_FLOPS, even_slices, rows_per_block, spaced
+from skcnn._engine.buffers import Mask, Scratch, Zeros
+from skcnn._engine.geometry import taps_within
 from skcnn._engine.products import multiply, row_products, sums_shape, turned_shape
-from skcnn._workers.memory import Scratch
 
 
-class ConvPlan(NamedTuple):
-    """The geometry of a convolution: its two axes, its channels and filters (of one group).
+class RowKernel:
+    """The kernel that fits every geometry; see `kernels` for the protocol."""
 
-    With `phases` = 2 the output's even columns and its odd ones come as two arrays, and an odd last
-    row and column are left out: a 2x2 pooling then compares two arrays that are each contiguous.
-    """
+    def __init__(self, plan):
+        self.plan = plan
 
-    rows: Axis
-    columns: Axis
-    channels: int
-    filters: int
-    groups: int = 1
-    phases: int = 1
+    @staticmethod
+    def cost(plan):
+        """Return the operations of a product, and those that the widened copy is worth."""
+        copies = MOVE_FLOPS * plan.columns.size * plan.channels
+        return _n_windows(plan) * (_product_cost(plan) + copies)
 
-    @property
-    def kernel_volume(self):
-        return self.rows.size * self.channels * self.columns.size
-
-    @property
-    def n_rows(self):
-        """Output rows that are computed."""
-        return self.rows.n_out // self.phases * self.phases
-
-    @property
-    def n_columns(self):
-        """Output columns of one phase."""
-        return self.columns.n_out // self.phases
-
-    @property
-    def row_step(self):
-        """Buffer rows from one output row to the next; dilated rows do not overlap usefully."""
-        return self.rows.stride if self.rows.dilation == 1 else self.rows.size
-
-    @property
-    def overlap(self):
-        """Buffer rows that a block needs beyond ``row_step`` for each output row."""
-        return max(self.rows.size - self.row_step, 0)
-
-    def block_rows(self, n_images):
-        """Return the number of output rows in a block."""
-        widened = self.channels * self.columns.size * self.row_step
-        row_size = (widened + self.filters) * self.n_columns * self.phases * n_images
-        n_most = rows_per_block(row_size, self.n_rows, self.overlap // self.row_step)
-        n_steps = self.n_rows // self.phases
-        n_blocks = -(-n_steps // max(n_most // self.phases, 1))
-        return -(-n_steps // n_blocks) * self.phases
-
-    def blocks(self, n_images):
-        """Return slices of the output rows, one for each block."""
-        return _blocks(self, n_images)
+    def pooled(self):
+        """Return the kernel to use where a 2x2 pooling follows: even and odd columns apart."""
+        return RowKernel(self.plan._replace(phases=2))
 
     def buffer_shapes(self, n_images):
-        """Return the shapes of the buffers of a block: widened rows, output, products of rows."""
-        n_out = self.block_rows(n_images)
-        n_rows = n_out * self.row_step + self.overlap
-        run = self.n_columns * n_images
-        products = n_out, self.kernel_volume, self.filters, run
+        """Return the shapes of the buffers of a block, and of the gradient with a border of zeros."""
+        plan = self.plan
+        n_out, run = plan.block_rows(n_images), plan.n_columns * n_images
+        n_rows = n_out * plan.row_step + plan.overlap
+        products = n_out, plan.kernel_volume, plan.filters, run
+        n_gradient = plan.rows.n_out + 2 * (plan.rows.size - 1)
+        n_filters = plan.groups * plan.filters
         return {
-            "wide": (self.phases, n_rows, self.channels * self.columns.size, spaced(run)),
-            "z": Scratch((self.phases, n_out, self.filters, spaced(run))),
+            "wide": Zeros((plan.phases, n_rows, plan.channels * plan.columns.size, spaced(run))),
+            "z": Scratch((plan.phases, n_out, plan.filters, spaced(run))),
             "products": Scratch(sums_shape(*products)),
             "turned": Scratch(turned_shape(*products)),
-            "total": Scratch((self.kernel_volume, self.filters)),
+            "total": Scratch((plan.kernel_volume, plan.filters)),
+            "pieces": Scratch(gradient_shape(plan, n_images)),
+            "dz": Zeros((n_gradient, n_filters, plan.columns.n_out, n_images)),
         }
 
+    def pool_shapes(self, n_images):
+        """Return the shapes of a 2x2 pooling's buffers: maxima of pairs, and which were the larger."""
+        plan = self.plan
+        row = plan.filters, plan.n_columns * n_images
+        return {
+            "pairs": Scratch((plan.block_rows(n_images), *row)),
+            "column_mask": Mask((plan.n_rows, *row)),
+            "row_mask": Mask((plan.n_rows // 2, *row)),
+        }
 
-@cache
-def plan_convolution(input_shape, filters, kernel_size, stride, dilation, padding, groups):
-    """Return the `ConvPlan` of a layer on maps of `input_shape` (rows, columns, channels)."""
-    axes = plan_axes(input_shape, kernel_size, stride, dilation, padding)
-    return ConvPlan(*axes, input_shape[2] // groups, filters // groups, groups)
+    def pool_scratch(self, work):
+        """Return scratch for a block's pooled output, None for none, and for its maxima of pairs."""
+        return None, work["pairs"]
+
+    def forward(self, x, coef, work, sink):
+        """Convolve `x` and hand the result to `sink`, block by block."""
+        for channels, filters in self.plan.group_slices():
+            self._forward_group(x[:, channels], coef[filters], work, sink.part(filters))
+
+    def _forward_group(self, x, coef, work, sink):
+        weights = coef.reshape(self.plan.filters, self.plan.kernel_volume)
+        for rows in self.plan.blocks(x.shape[3]):
+            z = self._block(work, rows, x.shape[3])
+            multiply(weights, self._windows(x, work, rows), z)
+            sink.finish(rows, z)
+
+    def _block(self, work, rows, n_images):
+        """Return the scratch for the output `rows`, shape (phases, rows, filters, columns * images)."""
+        return work["z"][:, : rows.stop - rows.start, :, : self.plan.n_columns * n_images]
+
+    def _windows(self, x, work, rows):
+        """Return the windows of the output `rows`, shape (phases, rows, volume, columns * images)."""
+        plan, wide = self.plan, work["wide"]
+        _copy_rows(plan, x, rows, wide)
+        phase, row, tap, item = wide.strides
+        shape = (
+            plan.phases,
+            rows.stop - rows.start,
+            plan.kernel_volume,
+            plan.n_columns * x.shape[3],
+        )
+        return overlapping(wide, shape, (phase, row * plan.row_step, tap, item))
+
+    def backward(self, x, coef, work, source, dcoef):
+        """Write the gradient of the filters to `dcoef`; return the input's if `work` wants it."""
+        dx = work["dx"] if work.needs_dx else None
+        for channels, filters in self.plan.group_slices():
+            dz = work["dz"][:, filters] if work.needs_dx else None
+            self._backward_coef(x[:, channels], work, source.part(filters), dz, dcoef[filters])
+            if dz is not None:
+                backward_input(self.plan, dz, coef[filters], work["pieces"], dx[:, channels])
+        return dx
+
+    def _backward_coef(self, x, work, source, dz, dcoef):
+        """Write the gradient of a group's filters and, unless `dz` is None, that of its output."""
+        plan, total = self.plan, work["total"]
+        border = plan.rows.size - 1
+        inner = None if dz is None else dz[border : border + plan.n_rows]
+        total.fill(0)
+        for rows in plan.blocks(x.shape[3])[::-1]:
+            windows = self._windows(x, work, rows)
+            parts = source.block(rows, self._block(work, rows, x.shape[3]), inner)
+            for phase, part in enumerate(parts):
+                total += row_products(windows[phase], part, work["products"], work["turned"])
+        dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 
-@cache
-def _blocks(plan, n_images):
-    return even_slices(plan.n_rows, plan.block_rows(n_images))
+class PointwiseKernel(RowKernel):
+    """The kernel of 1x1 filters, whose windows are the map itself."""
+
+    @staticmethod
+    def cost(plan):
+        """Return the operations of the product; nothing is copied."""
+        applies = plan.columns.is_whole and plan.rows.is_whole and plan.phases == 1
+        return _n_windows(plan) * _product_cost(plan) if applies else np.inf
+
+    def _windows(self, x, work, rows):
+        return x[rows].reshape(1, rows.stop - rows.start, self.plan.channels, -1)
+
+
+def _n_windows(plan):
+    """Return the number of an image's windows, counted for each group."""
+    return plan.groups * plan.rows.n_out * plan.columns.n_out
+
+
+def _product_cost(plan):
+    """Return the operations of a window's product; with single channels it runs at memory's speed."""
+    flops = MOVE_FLOPS if plan.is_depthwise else 2
+    return flops * plan.kernel_volume * plan.filters
 
 
 @cache
@@ -104,51 +150,6 @@ def _column_taps(plan):
         for phase in range(plan.phases)
         for tap in plan.columns.phase(phase, plan.phases).taps()
     ]
-
-
-def forward(plan, x, coef, wide, sink):
-    """Convolve `x` and hand the result to `sink`, block by block.
-
-    `wide` is one of `ConvPlan.buffer_shapes`, zero where padding falls.
-    """
-    weights = coef.reshape(plan.filters, plan.kernel_volume)
-    for rows in plan.blocks(x.shape[3]):
-        z = sink.block(rows)
-        multiply(weights, _row_windows(plan, x, wide, rows), z)
-        sink.finish(rows, z)
-
-
-def backward_weights(plan, x, source, work, total, loop):
-    """Add to `total` the gradient of the filters, from those blocks of `source` that `loop` yields."""
-    blocks = plan.blocks(x.shape[3])[::-1]
-    keeps_wide = plan.groups == 1 and not loop.is_joined
-    for number in loop:
-        rows = blocks[number]
-        is_wide = keeps_wide and number == 0  # as `forward` has left it
-        windows = _row_windows(plan, x, work["wide"], rows, is_wide)
-        sums = [
-            row_products(windows[phase], dz, work["products"], work["turned"])
-            for phase, dz in enumerate(source.block(rows))
-        ]
-        with loop.turn(number):
-            source.add_intercepts()
-            for part in sums:
-                total += part
-
-
-def _row_windows(plan, x, wide, rows, is_wide=False):
-    """Return the windows of the output `rows`; of a 1x1 kernel they are `x` itself."""
-    n_rows = rows.stop - rows.start
-    if plan.columns.is_whole and plan.rows.is_whole and plan.phases == 1:
-        return x[rows].reshape(1, n_rows, plan.channels, -1)
-    if not is_wide:
-        _copy_rows(plan, x, rows, wide)
-    phase, row, tap, item = wide.strides
-    return overlapping(
-        wide,
-        (plan.phases, n_rows, plan.kernel_volume, plan.n_columns * x.shape[3]),
-        (phase, row * plan.row_step, tap, item),
-    )
 
 
 def _copy_rows(plan, x, rows, wide):

@@ -1,0 +1,57 @@
+"""The score of the held-out images after each epoch."""
+
+import copy
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+
+def check_scoring(estimator, scoring):
+    """Return the scorer that `scoring` means."""
+    from sklearn.metrics import check_scoring as check  # takes long to import
+
+    return check(estimator, scoring)
+
+
+class Validation:
+    """Scores a network that is being trained.
+
+    Parameters
+    ----------
+    held_out : HeldOut
+    estimator : CNNClassifier or CNNRegressor
+    attributes : dict
+        Fitted attributes, with which a copy of the estimator predicts.
+    """
+
+    def __init__(self, held_out, estimator, attributes):
+        index = held_out.index
+        self._fitted = copy.copy(estimator)
+        vars(self._fitted).update(attributes)
+        self._scoring = estimator.scoring
+        self._score = check_scoring(self._fitted, self._scoring)
+        self._loss = attributes["_loss"]
+        self._y = _safe_indexing(held_out.y, index)
+        self._targets, self._weights = held_out.targets[index], held_out.weights[index]
+        # the default score looks at y only
+        self._X = np.empty((len(index), 0)) if self._scoring is None else held_out.X[index]
+
+    def evaluate(self, outputs, weights):
+        """Return ``(score, loss)`` of the network's outputs for the held-out images.
+
+        Parameters
+        ----------
+        outputs : ndarray of shape (n_images, n_outputs)
+        weights : ndarray of shape (n_weights,)
+            With which a scorer may predict other images.
+        """
+        fitted, total = self._fitted, float(self._weights.sum(dtype=np.float64))
+        fitted._model = fitted._model.with_weights(weights)
+        fitted._known_outputs = self._X, outputs
+        kwargs = {"sample_weight": self._weights} if self._scoring is None else {}
+        try:
+            score = float(self._score(fitted, self._X, self._y, **kwargs))
+        finally:
+            del fitted._known_outputs
+        loss = self._loss.gradient(outputs.T.copy(), self._targets, self._weights)
+        return score, loss / total

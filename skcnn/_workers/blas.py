@@ -1,0 +1,72 @@
+"""Threads and settings of the numerical libraries while a pool is open."""
+
+import os
+import threading
+from contextlib import contextmanager
+from functools import cache
+
+import joblib
+from joblib.parallel import get_active_backend
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_holders = {"count": 0, "before": []}
+
+
+@cache
+def _libraries():
+    """Return the controllers of the loaded BLAS libraries; to find them takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+def _set_threads(library, n_threads):
+    """Set the number of threads of a library, whichever thread of the program set it before."""
+    # From threadpoolctl 3.8 on, only the first thread that has set a limit may change it.
+    release = getattr(library, "clear_controlling_thread", lambda force: None)
+    release(force=True)
+    library.set_num_threads(n_threads)
+    release(force=True)
+
+
+def _is_per_thread(library):
+    """Whether a limit holds for the calling thread only, as with OpenMP."""
+    return getattr(library, "threading_layer", None) == "openmp"
+
+
+@contextmanager
+def serial_blas():
+    """Hold BLAS to one thread.
+
+    The setting belongs to the whole process: the first pool that opens takes note of it, and the
+    last one that closes restores it. Libraries that keep a setting for each thread are restored by
+    each thread itself.
+    """
+    own = [(library, library.get_num_threads()) for library in _libraries()]
+    try:
+        with _lock:
+            if not _holders["count"]:
+                _holders["before"] = own
+            _holders["count"] += 1
+            for library, _ in own:
+                _set_threads(library, 1)
+        yield
+    finally:
+        with _lock:
+            _holders["count"] -= 1
+            is_last = not _holders["count"]
+            for library, n_threads in own if not is_last else _holders["before"]:
+                if is_last or _is_per_thread(library):
+                    _set_threads(library, n_threads)
+
+
+def n_workers(n_jobs):
+    """Return how many workers `n_jobs` stands for here.
+
+    Inside a worker of joblib's it is no more than joblib allots to each: one in its threads, and in
+    its processes the number that it has put into the environment.
+    """
+    n = joblib.effective_n_jobs(n_jobs)
+    if n > 1 and get_active_backend()[0].nesting_level:
+        allotted = os.environ.get("OMP_NUM_THREADS", "")
+        n = min(n, int(allotted) if allotted.isdecimal() else 1)
+    return max(n, 1)
