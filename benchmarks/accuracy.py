@@ -292,7 +292,7 @@ def two_hundred():
     maps = np.moveaxis(X / 255.0, 0, 2)[:, None].copy()
     vector = network.initial_weights(np.random.RandomState(0), np.float64)
     weights, grads = network.views(vector), np.zeros_like(vector)
-    works = network.works(len(X), np.float64)
+    works = network.workspaces(len(X), np.float64)
 
     patches = np.lib.stride_tricks.sliding_window_view(X / 255.0, (5, 5), axis=(1, 2))
     patches = patches.reshape(200, 576, 5, 5)
@@ -311,7 +311,7 @@ def two_hundred():
         network.backward(difference / len(y), weights, network.views(grads), works)
         vector -= 0.1 * grads
     seconds = perf_counter() - start
-    works = network.works(len(X_test), np.float64, learning=False)
+    works = network.workspaces(len(X_test), np.float64, learning=False)
     probable = network.forward(np.moveaxis(X_test / 255.0, 0, 2)[:, None], weights, works)
     wrong = 100 * np.mean((probable.ravel() > 0.5) != (y_test > 4))
     assert losses[-1] < losses[len(losses) // 2] < losses[0]

@@ -26,9 +26,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skcnn import CNNClassifier
 from skcnn._engine.blocks import even_slices
 from skcnn._training.loop import train_step
-from skcnn._training.solvers import make_optimizer
+from skcnn._training.settings import make_optimizer
 from skcnn._training.steps import Trainer
-from skcnn._workers.team import Team, small_ufunc_buffer
+from skcnn._workers.pool import open_pool
 from skcnn.layers import Conv, MaxPool
 from skcnn.layers.base import Workspace
 
@@ -38,7 +38,7 @@ warnings.simplefilter("ignore")
 TINY = 1e-30
 PARTS = ("training", "workers", "predicting", "overheads")
 PAUSE = 0.1  # seconds in which the threads of the contestant before fall asleep
-EPOCHS = 3  # of a fit: what is done once a fit, as to make a fork, weighs no more than in real ones
+EPOCHS = 3  # of a fit: what is done once a fit, such as to share the images, weighs as in real ones
 
 
 def in_turn(contestants, repeats):
@@ -112,7 +112,7 @@ def check_same_work(name):
     X = X.astype(np.float64)
     clf = classifier(layers, shuffle=False, epsilon=TINY)
     clf.partial_fit(X[:BATCH], y[:BATCH], classes=range(10))
-    clf._progress.optimizer = make_optimizer(clf, clf._progress.weights, clf._network.n_coefs)
+    clf._progress.optimizer = make_optimizer(clf, clf._progress.weights, clf._model.network.n_coefs)
     module = torch_module(layers, image_shape).double()
     copy_weights(clf, module)
     _, _, in_order = torch_loop(module, X, y, torch.contiguous_format, TINY)
@@ -331,7 +331,7 @@ def convolution_share(side, channels, filters, repeats, n_images=60):
         layer.forward(x, weights, work)
         layer.backward(dy, weights, grads, work)
 
-    with Team(1), small_ufunc_buffer():
+    with open_pool(n_jobs=1):
         runs = {"forward": lambda: layer.forward(x, weights, work), "both": both}
         seconds = in_turn(runs, 3 * repeats)
     flops = 2 * 9 * channels * filters * side**2 * n_images / 1e9
@@ -358,13 +358,13 @@ def bare_loop(repeats, n_images=12800):
     X, y = random_data(image_shape, n_images)
     X = X.reshape(n_images, -1)
     clf = classifier(layers, max_iter=1).fit(X, y)
-    targets = clf._encode_targets(y, n_images, vars(clf))
-    ones, rows = np.ones(n_images, np.float32), np.arange(n_images)
-    task = clf._task(X, targets, ones, vars(clf), rows, None)
+    data = X, y, None
+    samples = clf._check_samples(*data, vars(clf), False)
+    task = clf._open_session(data, samples, clf._model, clf._progress, 1).task
 
     def loop():
-        with Team(1) as team:
-            trainer = Trainer(task, clf._progress.weights, clf._progress.optimizer, team)
+        with open_pool(n_jobs=1) as pool:
+            trainer = Trainer(task, clf._progress.weights, clf._progress.optimizer, pool)
             trainer.order[...] = np.arange(n_images)
             for batch in even_slices(n_images, BATCH):
                 train_step(task, clf._progress, trainer, batch)

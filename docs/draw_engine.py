@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from skcnn._engine import convolution, winograd
-from skcnn._engine.blocks import shard_slices
 from skcnn._engine.epilogue import PlainSink
+from skcnn._model.shards import shard_slices
 from skcnn.layers import Conv
 
 HERE = Path(__file__).resolve().parent / "images"

@@ -1,10 +1,10 @@
 """Convolutional networks for people who live in scikit-learn."""
 
 from skcnn._workers.processes import stop_workers
-from skcnn._workers.versions import show_versions
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
 from skcnn.regressor import CNNRegressor
+from skcnn.versions import show_versions
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,19 @@
-"""Settings of the property tests: the same examples in each run, nothing written to disk."""
+"""Settings of the property tests, and the kinds of workers that fits are tested with."""
 
+import pytest
 from hypothesis import settings
+from reference import use_workers
+
+from skcnn._model import shards
 
 settings.register_profile("skcnn", deadline=None, derandomize=True, database=None)
 settings.load_profile("skcnn")
+
+
+@pytest.fixture(params=["processes", "threads"])
+def workers(request, monkeypatch):
+    """Have every fit with several workers use processes, or threads, and split small batches."""
+    shards.shard_slices.cache_clear()
+    use_workers(monkeypatch, request.param)
+    yield request.param
+    shards.shard_slices.cache_clear()

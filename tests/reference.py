@@ -3,11 +3,15 @@
 Images here are channels-last, (images, rows, columns, channels), as users have them.
 """
 
+import time
+
 import numpy as np
 from scipy.signal import correlate
 from scipy.special import erf, expit
 
-from skcnn._workers.memory import Buffers
+from skcnn._engine.buffers import Buffers, Zeros
+from skcnn._model import shards
+from skcnn._workers import pool as pools
 from skcnn.layers.base import Shard, Workspace
 
 ACTIVATE = {
@@ -110,21 +114,33 @@ def to_images(maps):
 
 
 class SpoiledBuffers(Buffers):
-    """Buffers whose scratch another layer seems to have used, and left in a bad state."""
+    """Buffers that hold NaN wherever a pass may not rely on what an earlier one has left."""
 
     def __init__(self):
         super().__init__()
-        self._arrays = []
+        self._scratch_arrays, self._others = [], []
+
+    def array(self, shape, dtype):
+        array = super().array(shape, dtype)
+        if not isinstance(shape, Zeros):
+            self._others.append(array)
+            self._spoil([array])
+        return array
 
     def scratch(self, start, shape, dtype):
         array, end = super().scratch(start, shape, dtype)
-        array.fill(np.nan)
-        self._arrays.append(array)
+        self._scratch_arrays.append(array)
+        self._spoil([array])
         return array, end
 
-    def spoil(self):
-        for array in self._arrays:
-            array.fill(np.nan)
+    def spoil(self, *, forward):
+        """Spoil all before a pass forward, and only the scratch before one backward."""
+        self._spoil(self._scratch_arrays + self._others * forward)
+
+    @staticmethod
+    def _spoil(arrays):
+        for array in arrays:
+            array.fill(np.nan)  # True in a mask
 
 
 class Run:
@@ -135,8 +151,7 @@ class Run:
         self.layer = layer
         self.shape = (rows, columns, channels)
         shard = Shard()
-        shard.weights = np.ones(n_images, x.dtype)
-        shard.random = np.random.default_rng(0)
+        shard.begin(np.ones(n_images, x.dtype), seed=0)
         self.buffers = SpoiledBuffers()
         self.work = Workspace(
             layer,
@@ -152,12 +167,12 @@ class Run:
         self.grads = {name: np.full_like(w, np.nan) for name, w in self.weights.items()}
 
     def forward(self, x):
-        self.buffers.spoil()
+        self.buffers.spoil(forward=True)
         return self.layer.forward(x.copy(), self.weights, self.work).copy()
 
     def backward(self, dy):
         """Return the gradient of the input; those of the weights are in `grads`."""
-        self.buffers.spoil()
+        self.buffers.spoil(forward=False)
         dx = self.layer.backward(dy.copy(), self.weights, self.grads, self.work)
         return None if dx is None else dx.copy()
 
@@ -184,3 +199,26 @@ def numeric_gradient(function, at, step=1e-6):
         gradient[place] = (above - function(at)) / (2 * step)
         at[place] = kept
     return gradient
+
+
+def use_workers(monkeypatch, kind):
+    """Have fits with several workers use "processes" or "threads", however small they are.
+
+    Processes that are starting are waited for; else a short fit would end without them.
+    """
+    monkeypatch.setattr(pools, "WORKER_FLOPS", -1)
+    monkeypatch.setattr(pools, "START_FLOPS", -1)
+    monkeypatch.setattr(shards, "WORTHWHILE_SIZE", 1)
+    if kind == "threads":
+        monkeypatch.setattr(pools, "hire", lambda n, may_start: [])
+        return
+    start = pools.Processes.start
+
+    def start_and_wait(self, job):
+        start(self, job)
+        deadline = time.monotonic() + 60
+        while not all(worker.takes_part(self._pickled) for worker in self._workers):
+            assert time.monotonic() < deadline, "a worker process did not start"
+            time.sleep(0.001)
+
+    monkeypatch.setattr(pools.Processes, "start", start_and_wait)

@@ -55,7 +55,7 @@ def test_epochs_are_told():
     ]
     assert recorder.tasks[-2:] == [("end", "fit", 0), "teardown"]
     assert recorder.scores[-1] == clf.score(X, Y)
-    assert_array_equal(clone(CLF).fit(X, Y)._weights, clf._weights)
+    assert_array_equal(clone(CLF).fit(X, Y)._model.weights, clf._model.weights)
     steps = clone(CLF)
     for score in recorder.scores:  # the fitted estimator of each epoch is that of the epoch
         steps.partial_fit(X, Y, classes=np.arange(10))

@@ -7,7 +7,6 @@ from reference import Run
 from sklearn.base import clone
 
 from skcnn import CNNClassifier
-from skcnn._workers import team
 from skcnn.layers import Conv, Dense, Dropout, MaxPool
 
 RNG = np.random.default_rng(0)
@@ -38,14 +37,13 @@ def test_prediction_and_rate_zero_change_nothing():
     assert_array_equal(nothing.backward(X), X)
 
 
-def test_workers_and_bits(monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+def test_workers_and_bits(workers):
     clf = CNNClassifier(LAYERS, max_iter=3, random_state=0)
     one = clone(clf).fit(IMAGES, LABELS)
     two = clone(clf).set_params(n_jobs=2).fit(IMAGES, LABELS)
-    assert_array_equal(one._weights, two._weights)
+    assert_array_equal(one._model.weights, two._model.weights)
     other = clone(clf).set_params(random_state=1).fit(IMAGES, LABELS)
-    assert not np.array_equal(one._weights, other._weights)
+    assert not np.array_equal(one._model.weights, other._model.weights)
 
 
 def test_every_step_draws_anew():

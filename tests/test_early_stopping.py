@@ -16,8 +16,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skcnn import CNNClassifier, CNNRegressor
-from skcnn._engine import blocks
-from skcnn._workers import team
 from skcnn.layers import BatchNorm, Conv, Dense, Dropout, Layer, MaxPool
 
 RNG = np.random.default_rng(0)
@@ -300,18 +298,6 @@ def test_sparse_labels(given):
     clf = network(early_stopping=True).fit(X, y, **val)
     plain = network(early_stopping=True).fit(X, labels, **plain_val)
     assert_array_equal(weights_of(clf), weights_of(plain))
-
-
-@pytest.fixture(params=["forks", "threads"])
-def workers(request, monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
-    monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
-    monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
-    if request.param == "threads":
-        monkeypatch.setattr(team, "_forks_are_safe", lambda: False)
-    blocks.shard_slices.cache_clear()
-    yield
-    blocks.shard_slices.cache_clear()
 
 
 @pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])

@@ -9,12 +9,12 @@ from reference import conv, pool, run, to_images, to_maps
 from sklearn.datasets import load_digits
 
 from skcnn import CNNClassifier
-from skcnn._engine import blocks, convolution, winograd
+from skcnn._engine import blocks, plan
+from skcnn._engine.kernels import BY_ROWS, kernel_for
 from skcnn._engine.products import row_products, sums_shape, turned_shape
 from skcnn._model.conv_pool import ConvPool
 from skcnn._model.network import Network
 from skcnn.layers import AvgPool, Conv, Dense, MaxPool
-from skcnn.layers.conv import kernel_shapes
 
 SIDES = st.integers(1, 14)
 PADDINGS = st.sampled_from(["same", "valid", 1, 2, (0, 1), (2, 0)])
@@ -29,8 +29,7 @@ def random_conv(rng, layer, shape, n_images, dtype=float):
 
 def forget():
     """Let what depends on the size of blocks be found anew."""
-    convolution._blocks.cache_clear()
-    kernel_shapes.cache_clear()
+    plan._blocks.cache_clear()
 
 
 def fits(layer, shape):
@@ -90,14 +89,24 @@ def test_narrow_maps_in_used_buffers(side, padding, n_images):
             assert_allclose(np.vdot(grads["coef"], weights["coef"]), linear, atol=1e-7)
 
 
-def test_tiles_are_chosen_where_they_pay():
-    chosen = [
-        winograd.pays(Conv(filters).plan((side, side, channels)))
-        for side, channels, filters in [(16, 64, 64), (32, 32, 32), (16, 1, 32), (1, 64, 64)]
-    ]
-    assert chosen == [True, True, False, False]
-    assert not winograd.pays(Conv(64, stride=2).plan((16, 16, 64)))
-    assert not winograd.pays(Conv(64, 5).plan((16, 16, 64)))
+def kernel_name(layer, shape):
+    return type(layer.kernel(shape)).__name__
+
+
+def test_the_cheapest_kernel_is_chosen():
+    sizes = [(16, 64, 64), (32, 32, 32), (16, 1, 32), (1, 64, 64)]
+    names = [kernel_name(Conv(f), (side, side, c)) for side, c, f in sizes]
+    assert names == ["TileKernel", "TileKernel", "RowKernel", "RowKernel"]
+    shape = (16, 16, 64)
+    assert kernel_name(Conv(64, stride=2), shape) == "RowKernel"
+    assert kernel_name(Conv(64, 5), shape) == "RowKernel"
+    assert kernel_name(Conv(64, 1), shape) == "PointwiseKernel"
+    assert kernel_name(Conv(64, 1, stride=2), shape) == "RowKernel"
+    for layer in (Conv(64, groups=64), Conv(128, 5, groups=64), Conv(64, 1, groups=64)):
+        assert kernel_name(layer, shape) == "DepthwiseKernel"
+    assert kernel_name(Conv(64, groups=32), shape) == "RowKernel"
+    chosen = kernel_for(Conv(64).plan(shape), BY_ROWS)  # one that hands over whole rows
+    assert type(chosen).__name__ == "RowKernel"
 
 
 @settings(max_examples=80)

@@ -6,7 +6,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
 from skcnn._data.images import channel_statistics
-from skcnn._workers import team
 from skcnn.layers import Conv, Dense, MaxPool
 
 RNG = np.random.default_rng(0)
@@ -211,8 +210,7 @@ def test_statistics_are_those_of_the_first_partial_fit():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_values_that_are_not_finite_are_found_in_any_part(bad, n_jobs, monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+def test_values_that_are_not_finite_are_found_in_any_part(bad, n_jobs, workers):
     X = np.random.default_rng(0).random((300, 64), dtype=np.float32)
     clf = CNNClassifier((Conv(4), MaxPool()), max_iter=1, n_jobs=n_jobs).fit(X, np.arange(300) % 2)
     features = ConvFeatureExtractor("sobel", n_jobs=n_jobs).fit(X)

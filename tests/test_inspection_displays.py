@@ -195,7 +195,7 @@ def test_architecture():
 
 def test_architecture_counts_all_weights(digits):
     display = ArchitectureDisplay.from_estimator(digits)
-    assert sum(stage.n_weights for stage in display.stages) == digits._network.n_learned
+    assert sum(stage.n_weights for stage in display.stages) == digits._model.network.n_learned
     assert display.stages[1].also == ("BatchNorm",)
     deep = CNNClassifier((*resnet_small(), Dropout()), image_shape=(16, 16, 3))
     drawn(ArchitectureDisplay.from_estimator(deep))

@@ -108,7 +108,7 @@ def test_integrated_gradients_are_complete(baseline):
     clf = fitted((Conv(8), MaxPool(), Conv(16), MaxPool(), Dense(32)), 3)
     image = images[-1] if isinstance(baseline, str) else baseline
     values = saliency(clf, images[:40], target=1, baseline=image, n_steps=256)
-    start = np.broadcast_to(clf._center if image is None else image, (1, SIDE, SIDE, 3))
+    start = np.broadcast_to(clf._model.center if image is None else image, (1, SIDE, SIDE, 3))
     expected = (logits(clf, images[:40]) - logits(clf, start.astype(float)))[:, 0]
     assert np.abs(values.sum(axis=(1, 2)) - expected).max() < 0.01 * np.abs(expected).max()
     apart = saliency(clf, images[:40], target=1, baseline=image, n_steps=256, per_channel=True)
@@ -119,7 +119,7 @@ def test_integrated_gradients_of_a_linear_model_are_exact():
     reg = CNNRegressor((), max_iter=2, random_state=0).fit(X, X[:, 0, 0, 0])
     values = saliency(reg, X[:3], n_steps=1)
     slopes = saliency(reg, X[:1], method="gradient")
-    assert_allclose(values, slopes * (X[:3, ..., 0] - reg._center), atol=1e-12)
+    assert_allclose(values, slopes * (X[:3, ..., 0] - reg._model.center), atol=1e-12)
 
 
 def test_integrated_gradients_of_squares_are_exact_at_the_middle():

@@ -10,8 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
 from skcnn import CNNClassifier, CNNRegressor
-from skcnn._training import loop as _training
-from skcnn._workers import team
+from skcnn._training import loop
 from skcnn.layers import BatchNorm, Conv, Dense, Dropout, MaxPool, Residual
 
 rng = np.random.default_rng(0)
@@ -65,11 +64,10 @@ def test_dense_networks_reach_the_loss_of_mlp():
     assert start.loss_ == pytest.approx(started.loss_, rel=1e-5)
 
 
-def test_batches_and_workers_change_nothing(monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+def test_batches_and_workers_change_nothing(workers):
     one = network(max_iter=8).fit(X, Y)
     two = network(max_iter=8, n_jobs=2).fit(X, Y)
-    assert_array_equal(one._weights, two._weights)
+    assert_array_equal(one._model.weights, two._model.weights)
     parts = network(max_iter=8, batch_size=13).fit(X, Y)
     assert_allclose(parts.loss_curve_, one.loss_curve_, rtol=1e-6)
 
@@ -102,7 +100,7 @@ def test_early_stopping_and_tol_end_it():
 
 def test_an_interrupt_keeps_the_last_whole_iteration(monkeypatch):
     whole = network(max_iter=4).fit(X, Y)
-    real, calls = _training.Epochs.end, []
+    real, calls = loop.Epochs.end, []
 
     def end(self, loss):
         calls.append(loss)
@@ -110,10 +108,10 @@ def test_an_interrupt_keeps_the_last_whole_iteration(monkeypatch):
             raise KeyboardInterrupt
         return real(self, loss)
 
-    monkeypatch.setattr(_training.Epochs, "end", end)
+    monkeypatch.setattr(loop.Epochs, "end", end)
     with pytest.warns(UserWarning, match="interrupted"):
         clf = network(max_iter=50).fit(X, Y)
-    assert_array_equal(clf._weights, whole._weights)
+    assert_array_equal(clf._model.weights, whole._model.weights)
     assert clf.loss_curve_ == whole.loss_curve_
 
 

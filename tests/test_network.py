@@ -7,10 +7,10 @@ from numpy.testing import assert_allclose
 from scipy.special import log_expit, log_softmax
 
 from skcnn import CNNClassifier
-from skcnn._engine import winograd
-from skcnn._engine.blocks import PREPARED_PARTS, images_to_predict
+from skcnn._engine.blocks import PREPARED_PARTS
+from skcnn._engine.winograd import TileKernel
 from skcnn._model.network import Network
-from skcnn._workers import team
+from skcnn._model.shards import images_to_predict
 from skcnn.layers import Activation, AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
 
 N, ALPHA = 7, 0.3
@@ -108,18 +108,17 @@ def test_outputs(layers, shape, dtype, tolerance):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_outputs_of_several_parts(n_jobs, monkeypatch):
+def test_outputs_of_several_parts(n_jobs, workers):
     """What is made of the weights for the first part serves the others, of this prediction alone."""
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
     layers = (
         Conv(32, activation="tanh"),
         Conv(32, activation="tanh"),
         Dense(40, activation="tanh"),
     )
     clf, X, y = example(layers, (12, 12, 2), 3)
-    assert winograd.pays(layers[1].plan((12, 12, 32)))
+    assert isinstance(layers[1].kernel((12, 12, 32)), TileKernel)
     images = np.random.default_rng(1).normal(size=(250, 12, 12, 2))
-    n_part = images_to_predict(clf._network.map_size)
+    n_part = images_to_predict(clf._model.network.map_size)
     assert layers[2].units // PREPARED_PARTS < n_part < 125
     clf.set_params(n_jobs=n_jobs)
     for _ in range(2):

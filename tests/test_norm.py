@@ -7,7 +7,6 @@ from reference import Run, numeric_gradient
 from sklearn.base import clone
 
 from skcnn import CNNClassifier
-from skcnn._workers import team
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, MaxPool
 
 RNG = np.random.default_rng(0)
@@ -78,7 +77,7 @@ def test_running_statistics_follow_the_batches():
         clf.partial_fit(IMAGES, Y, classes=[0, 1])
         mean += 0.25 * (IMAGES.mean() - mean)
         variance += 0.25 * (IMAGES.var() - variance)
-    own = clf._network.views(clf._weights)[0]
+    own = clf._model.network.views(clf._model.weights)[0]
     assert_allclose([own["mean"], own["variance"]], [[mean], [variance]], rtol=1e-9)
     assert_allclose([clf.coefs_[0], clf.intercepts_[0]], [[1], [0]], atol=1e-9)
 
@@ -94,14 +93,13 @@ def test_weights_count_like_copies():
     assert_allclose(a.predict_proba(IMAGES), b.predict_proba(IMAGES), rtol=1e-6)
 
 
-def test_workers_and_bits(monkeypatch):
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
+def test_workers_and_bits(workers):
     images = np.random.default_rng(1).normal(size=(300, 16, 16))
     labels = np.arange(300) % 2
     clf = CNNClassifier(LAYERS, max_iter=2, random_state=0)
     one = clone(clf).fit(images, labels)
     two = clone(clf).set_params(n_jobs=2).fit(images, labels)
-    assert_array_equal(one._weights, two._weights)
+    assert_array_equal(one._model.weights, two._model.weights)
     assert_array_equal(one.predict_proba(images), two.predict_proba(images))
 
 

@@ -272,7 +272,7 @@ def test_learns_a_line():
     params = {"layers": (), "max_iter": 400, "tol": 0, "learning_rate_init": 0.1, "alpha": 0}
     reg = network(**params).fit(X, MANY)
     assert reg.score(X, MANY) > 0.999
-    slopes = reg.coefs_[0] / reg._scale
+    slopes = reg.coefs_[0] / reg._model.scale
     assert_allclose(slopes, SLOPES, atol=0.05)
 
 

@@ -29,8 +29,8 @@ def made(*layers):
 
 
 def outputs(network, vector, images=IMAGES):
-    works = network.works(len(images), np.float64)
-    works[0].shard.weights = np.ones(len(images))
+    works = network.workspaces(len(images), np.float64)
+    works[0].shard.begin(np.ones(len(images)), seed=0)
     return network.forward(to_maps(images), network.views(vector), works), works
 
 

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skcnn import CNNClassifier, CNNRegressor
-from skcnn._training.solvers import make_optimizer
+from skcnn._training.settings import make_optimizer
 from skcnn.layers import Dense
 
 N = 13
@@ -68,7 +68,7 @@ def start(ours, theirs, y, weights=None):
         a[...] = b[...] = rng.normal(size=a.shape) / np.sqrt(len(a))
     del theirs._optimizer
     progress = ours._progress
-    progress.optimizer = make_optimizer(ours, progress.weights, ours._network.n_coefs)
+    progress.optimizer = make_optimizer(ours, progress.weights, ours._model.network.n_coefs)
 
 
 def steps_are_equal(pair, y, weights=None, n_epochs=1, same_loss=True):

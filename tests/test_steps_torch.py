@@ -20,7 +20,7 @@ from torch_nets import (
 from skcnn import layers as L
 from skcnn._engine import depthwise, winograd
 from skcnn._engine.activations import ACTIVATIONS
-from skcnn._engine.blocks import shard_slices
+from skcnn._model.shards import shard_slices
 from skcnn.layers import (
     Activation,
     AvgPool,
@@ -275,7 +275,7 @@ def test_standardization_is_by_the_weighted_mean_and_deviation():
     step_equals_torch(clf, 3 * X + 1, Y, WEIGHTS)
     mean = np.average(3 * X + 1, axis=0, weights=WEIGHTS).mean(axis=(0, 1))
     square = np.average((3 * X + 1 - mean) ** 2, axis=0, weights=WEIGHTS).mean(axis=(0, 1))
-    assert_allclose([clf._center, clf._scale], [mean, np.sqrt(square)], rtol=1e-12)
+    assert_allclose([clf._model.center, clf._model.scale], [mean, np.sqrt(square)], rtol=1e-12)
 
 
 SOLVERS = [
@@ -317,7 +317,7 @@ def test_shards_of_a_large_batch():
     clf = classifier(layers, learning_rate_init=0.1)
     weights = np.linspace(0.5, 3, 150)
     step_equals_torch(clf, large, y, weights, n_epochs=2)
-    assert len(shard_slices(150, clf._network.map_size)) > 2
+    assert len(shard_slices(150, clf._model.network.map_size)) > 2
 
 
 @pytest.mark.parametrize("momentum", [0.1, 0.6])
@@ -328,7 +328,7 @@ def test_running_statistics(momentum):
     for _ in range(3):
         train(clf, X, Y, None)
         theirs(torch.tensor(X).permute(0, 3, 1, 2))
-    own, n_values = clf._network.views(clf._weights)[0], X[..., 0].size
+    own, n_values = clf._model.network.views(clf._model.weights)[0], X[..., 0].size
     decay = (1 - momentum) ** 3  # what is left of the variance of 1 at the start
     variance = (theirs.running_var - decay) * (n_values - 1) / n_values + decay
     assert_allclose(own["mean"], theirs.running_mean, rtol=1e-12)
@@ -341,8 +341,8 @@ def test_running_statistics_of_weighted_shards():
     clf = classifier((BatchNorm(1.0), MaxPool()), learning_rate_init=1e-9)
     train(clf, large, y, weights)
     x, shares = torch.tensor(large).permute(0, 3, 1, 2), torch.tensor(weights)
-    parts = shard_slices(150, clf._network.map_size)
+    parts = shard_slices(150, clf._model.network.map_size)
     each = [torch.stack(moments(x[part], shares[part])) * shares[part].sum() for part in parts]
     assert len(parts) > 2
-    own = clf._network.views(clf._weights)[0]
+    own = clf._model.network.views(clf._model.weights)[0]
     assert_allclose([own["mean"], own["variance"]], sum(each) / shares.sum(), rtol=1e-10)

@@ -1,21 +1,15 @@
-"""Workers, forks and threads: the same bits for any number of them, and BLAS as it was before."""
+"""Worker processes and threads: the same bits for any number of them, and BLAS as it was before."""
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import joblib
 import numpy as np
 import pytest
-from sklearn.base import clone
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier, ConvFeatureExtractor
-from skcnn._engine import blocks
-from skcnn._training import optimizers
-from skcnn._training import steps as _trainer
-from skcnn._workers import team
-from skcnn.layers import AvgPool, BatchNorm, Conv, Dense, GlobalMaxPool, Layer, MaxPool
+from skcnn.layers import AvgPool, Conv, Dense, GlobalMaxPool, Layer, MaxPool
 
 STACKS = {
     "small": (Conv(4), MaxPool(), Dense(8)),
@@ -24,19 +18,7 @@ STACKS = {
 }
 
 
-@pytest.fixture(params=["forks", "threads"], autouse=True)
-def way(request, monkeypatch):
-    """Make small work worth forks, or threads, and small batches worth splitting."""
-    if request.param == "forks" and sys.platform != "linux":
-        pytest.skip("forks are made on Linux only")
-    monkeypatch.setattr(team, "FORK_FLOPS", -np.inf)
-    monkeypatch.setattr(team, "THREAD_FLOPS", -np.inf)
-    monkeypatch.setattr(blocks, "WORTHWHILE_SIZE", 1)
-    if request.param == "threads":
-        monkeypatch.setattr(team, "_forks_are_safe", lambda: False)
-    blocks.shard_slices.cache_clear()
-    yield request.param
-    blocks.shard_slices.cache_clear()
+pytestmark = pytest.mark.usefixtures("workers")
 
 
 def data(n=150, dtype=np.float32):
@@ -66,33 +48,7 @@ def test_same_bits_for_any_n_jobs(layers, solver, dtype):
         np.testing.assert_array_equal(first.predict_proba(X), other.predict_proba(X))
 
 
-UPDATES = {
-    "adam": {"alpha": 0.1},
-    "adamw": {"solver": "adamw", "weight_decay": 0.2},
-    "rmsprop": {"solver": "rmsprop"},
-    "nesterov": {"solver": "sgd", "alpha": 0.1},
-    "clipped": {"clip_norm": 0.1},
-}
-
-
-@pytest.mark.parametrize("params", UPDATES.values(), ids=UPDATES.keys())
-def test_same_bits_if_workers_share_the_update(params, monkeypatch):
-    X, y = data()
-    layers = (Conv(5), BatchNorm(), MaxPool(), Dense(7))
-    clf = CNNClassifier(layers, batch_size=100, max_iter=3, random_state=0, **params)
-    alone = clone(clf).fit(X, y)
-    monkeypatch.setattr(_trainer, "SHARED_UPDATE", 0)
-    monkeypatch.setattr(optimizers, "VECTOR_BLOCK", 50)
-    monkeypatch.setattr(_trainer, "VECTOR_BLOCK", 100)
-    for n_jobs in (1, 2, 3):
-        shared = clone(clf).set_params(n_jobs=n_jobs).fit(X, y)
-        np.testing.assert_array_equal(shared._progress.weights, alone._progress.weights)
-        assert shared.loss_curve_ == alone.loss_curve_
-
-
-def test_what_an_optimizer_knows_outlasts_the_team(monkeypatch):
-    """The arrays that workers share lie in memory that the next fit uses."""
-    monkeypatch.setattr(_trainer, "SHARED_UPDATE", 0)
+def test_what_an_optimizer_knows_outlasts_the_pool():
     X, y = data()
     first, twin = (
         CNNClassifier(STACKS["small"], max_iter=1, random_state=0, n_jobs=2).fit(X, y)
@@ -227,17 +183,3 @@ def test_fits_in_threads_of_one_estimators_layers():
     with ThreadPoolExecutor(4) as pool:
         for a, b in zip(serial, pool.map(fit, range(4)), strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-def test_large_results_of_little_work_are_not_shared(monkeypatch):
-    """To share the maps of few small filters between processes takes longer than to make them."""
-    seen = []
-    own = team.Team.__enter__
-    monkeypatch.setattr(
-        team.Team, "__enter__", lambda t: (seen.append((t._forks_pay, t._threads_pay)), own(t))[1]
-    )
-    monkeypatch.setattr(team, "FORK_FLOPS", 1e6)
-    images = np.ones((8000, 28, 28), np.float32)
-    ConvFeatureExtractor("sobel", n_jobs=2, pooling=None).fit(images).transform(images)
-    ConvFeatureExtractor("sobel", n_jobs=2, pooling="global_max").fit(images).transform(images)
-    assert seen == [(False, True), (True, True)]

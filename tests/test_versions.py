@@ -5,13 +5,13 @@ import pytest
 import sklearn
 
 from skcnn import __version__, show_versions
-from skcnn._workers.versions import older_kernels
+from skcnn.versions import older_kernels
 
 
 def test_show_versions(capsys):
     show_versions()
     shown = capsys.readouterr().out
-    for title in ("System", "Packages", "BLAS", "Threads"):
+    for title in ("System", "Packages", "BLAS", "Workers"):
         assert title in shown
     for number in (np.__version__, sklearn.__version__):
         assert number in shown

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose
 from skcnn import CNNClassifier, CNNRegressor
 from skcnn import layers as L
 from skcnn._engine import losses
-from skcnn._engine.blocks import shard_slices
-from skcnn._training.solvers import make_optimizer
+from skcnn._model.shards import shard_slices
+from skcnn._training.settings import make_optimizer
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -203,7 +203,7 @@ class Twin:
             As `skcnn.losses` has targets.
         weights : ndarray of shape (n_images,)
         """
-        x = (X - self.estimator._center) / self.estimator._scale
+        x = (X - self.estimator._model.center) / self.estimator._model.scale
         x, shares = torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(weights)
         size = self.estimator.batch_size
         size = len(x) if size == "auto" else size
@@ -230,7 +230,7 @@ class Twin:
 
     def _logits(self, x, shares):
         logits = []
-        map_size = self.estimator._network.map_size
+        map_size = self.estimator._model.network.map_size
         for number, part in enumerate(shard_slices(len(x), map_size)):
             seed = self.estimator._progress.seed, self.n_steps, number
             weights = zip(self.coefs, self.intercepts, strict=True)
@@ -303,7 +303,9 @@ def start(estimator, X, y, weights=None, by_fit=False):
         own = rng.normal(size=array.shape)
         array[...] = own * 0.5 if array.ndim == 1 else own / np.sqrt(array[0].size)
     progress = estimator._progress
-    progress.optimizer = make_optimizer(estimator, progress.weights, estimator._network.n_coefs)
+    progress.optimizer = make_optimizer(
+        estimator, progress.weights, estimator._model.network.n_coefs
+    )
 
 
 def step_equals_torch(

@@ -82,7 +82,7 @@ def predicted_parts(network, n_images):
 def predict_outputs(network, weights, images, n_jobs):
     """Return the network's outputs, shape (n_images, ...) in the order of flattened maps."""
     rows, columns, channels = network.output_shape
-    with open_pool(n_jobs, network.flops * len(images)) as pool:
+    with open_pool(n_jobs, network.flops * len(images), is_long=False) as pool:
         outputs = pool.array((len(images), channels, rows, columns), weights.dtype)
         job = Prediction(network, weights, images, outputs)
         pool.start(job)

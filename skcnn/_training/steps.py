@@ -7,6 +7,7 @@ import numpy as np
 
 from skcnn._data.augment import epoch_key
 from skcnn._data.images import AugmentedImages
+from skcnn._engine.blocks import even_slices
 from skcnn._model.forward import Runner, predicted_parts
 from skcnn._model.shards import shard_slices
 from skcnn._training.optimizers import clip_norm
@@ -52,10 +53,6 @@ class Task:
     held_out: object = None
     held_out_index: np.ndarray | None = None
 
-    def shards(self, batch):
-        """Return slices that cut a batch, itself a slice, into shards."""
-        return shard_slices(batch.stop - batch.start, self.network.map_size)
-
     @property
     def n_held_out(self):
         return 0 if self.held_out is None else len(self.held_out_index)
@@ -74,7 +71,10 @@ class TrainingJob:
 
     def __init__(self, task, weights, pool):
         network = task.network
-        n_shards = len(task.shards(slice(0, task.batch_size)))
+        batches = even_slices(len(task.train_index), task.batch_size)
+        sizes = {batch.stop - batch.start for batch in batches}
+        self._shards = {size: shard_slices(size, network.map_size) for size in sizes}
+        n_shards = max(map(len, self._shards.values()))
         self.task = task
         self.weights = weights
         self.order = pool.array((len(task.train_index),), np.intp)
@@ -82,6 +82,10 @@ class TrainingJob:
         self.grads = pool.array((n_shards, network.n_weights), weights.dtype)
         self.parts = predicted_parts(network, task.n_held_out)
         self.outputs = pool.array((task.n_held_out, network.output_shape[2]), weights.dtype)
+
+    def shards(self, start, stop):
+        """Return slices that cut the batch from `start` to `stop` into shards."""
+        return self._shards[stop - start]
 
     @cached_property
     def _runner(self):
@@ -106,7 +110,7 @@ class TrainingJob:
     def _train_shard(self, number, worker, start, stop, step):
         """Write the gradients and the sum of losses of one shard of a batch."""
         task = self.task
-        index = self.order[start:stop][task.shards(slice(start, stop))[number]]
+        index = self.order[start:stop][self.shards(start, stop)[number]]
         weights = task.sample_weight[index]
         images = task.images
         if task.augment is not None:
@@ -190,7 +194,7 @@ class Trainer:
 
     def _run_shards(self, batch, step, total_weight):
         """Have the gradients of all shards computed; return the sum of losses and their number."""
-        n_shards = len(self.task.shards(batch))
+        n_shards = len(self._job.shards(batch.start, batch.stop))
         self.pool.run(n_shards, batch.start, batch.stop, step)
         self._follow_statistics(n_shards, total_weight)
         return sum(self._job.losses[:n_shards].tolist()), n_shards

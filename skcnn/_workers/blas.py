@@ -6,8 +6,14 @@ from contextlib import contextmanager
 from functools import cache
 
 import joblib
+import numpy as np
 from joblib.parallel import get_active_backend
 from threadpoolctl import ThreadpoolController
+
+# Elements of NumPy's buffer for elementwise operations. From its default of 8192 it copies runs of
+# less than that to make them longer; with 1024, small networks trained 4 to 10% faster (Zen 5, NumPy
+# 2.4, 2026-11).
+UFUNC_BUFFER = 1024
 
 _lock = threading.Lock()
 _holders = {"count": 0, "before": []}
@@ -57,6 +63,16 @@ def serial_blas():
             for library, n_threads in own if not is_last else _holders["before"]:
                 if is_last or _is_per_thread(library):
                     _set_threads(library, n_threads)
+
+
+@contextmanager
+def small_ufunc_buffer():
+    """Let NumPy work on short runs where they are, in this thread; see `UFUNC_BUFFER`."""
+    before = np.setbufsize(UFUNC_BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
 
 
 def n_workers(n_jobs):

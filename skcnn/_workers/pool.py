@@ -4,19 +4,16 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 
 import numpy as np
 
-from skcnn._workers.blas import n_workers, serial_blas
-from skcnn._workers.processes import hire, take_items, ticket_lock
+from skcnn._workers.blas import n_workers, serial_blas, small_ufunc_buffer
+from skcnn._workers.processes import hire, take_tickets, ticket_lock
 from skcnn._workers.shared import SharedArrays
 
-# Floating-point operations from which on more workers pay. To hand a job to a process that has
-# started takes some milliseconds, a tenth of what one worker needs for so many at 20 GFLOP/s.
+# Floating-point operations from which on more workers pay: 50 ms of one worker, while to hand a job to
+# a process takes 5 to 20 ms. From the second number on it pays to start a process, which takes a second.
 WORKER_FLOPS = 1e9
-
-# Floating-point operations from which on it pays to start processes, which takes them a second.
 START_FLOPS = 2e10
 
 
@@ -34,8 +31,8 @@ class Pool:
     def run(self, n_items, *numbers):
         """Call the job for each of so many items; return when all are done.
 
-        Each worker begins with an item of its own and takes the next one whenever it is free. An
-        error of one of them is raised here, after the others have stopped.
+        Whichever worker is free takes the next item. An error of one of them is raised here, after
+        the others have stopped.
         """
         for item in range(n_items):
             self._job(item, 0, *numbers)
@@ -52,17 +49,20 @@ class Threads(Pool):
         self._executor = ThreadPoolExecutor(n_workers - 1)
 
     def run(self, n_items, *numbers):
-        n_active = min(self._n_workers, n_items)
-        others = iter(range(n_active, n_items))  # to take the next of a range is atomic
+        items = iter(range(n_items))  # to take the next one of a range is atomic
 
         def work(worker):
-            for item in chain((worker,), others):
-                self._job(item, worker, *numbers)
+            with small_ufunc_buffer():
+                for item in items:
+                    self._job(item, worker, *numbers)
 
+        n_active = min(self._n_workers, n_items)
         helpers = [self._executor.submit(work, worker) for worker in range(1, n_active)]
         try:
             work(0)
         finally:
+            for _ in items:  # after an error the others take no more
+                pass
             errors = [helper.exception() for helper in helpers]
         _raise_first(errors)
 
@@ -70,10 +70,14 @@ class Threads(Pool):
         self._executor.shutdown()
 
 
-class Processes(Pool):
-    """Workers that are processes; each joins as soon as it has started and holds the job."""
+class Processes(Threads):
+    """Workers that are processes; each joins as soon as it has started and holds the job.
+
+    A job that cannot be pickled is done by threads.
+    """
 
     def __init__(self, workers):
+        super().__init__(1 + len(workers))
         self._workers = workers
         self._arrays = SharedArrays()
 
@@ -83,35 +87,47 @@ class Processes(Pool):
     def start(self, job):
         self._job = job
         self._tickets = self.array((1,), np.int64)
-        self._pickled = self._arrays.dumps((job, self._tickets))
+        try:
+            self._pickled = self._arrays.dumps((job, self._tickets))
+        except Exception:
+            self._pickled = None
 
     def run(self, n_items, *numbers):
-        active = [w for w in tuple(self._workers) if self._takes_part(w)][: n_items - 1]
-        self._tickets[0] = 1 + len(active)
-        for i, worker in enumerate(active):
-            worker.begin(i + 1, n_items, numbers)
-        errors = []
+        if self._pickled is None:
+            super().run(n_items, *numbers)
+            return
+        active, absent, errors = [], self._workers if n_items > 1 else [], []
+        self._tickets[0] = 0
         try:
-            take_items(self._job, self._tickets, ticket_lock(), 0, n_items, numbers)
+            absent = self._call_in(absent, active, n_items, numbers)
+            for item in take_tickets(self._tickets, ticket_lock(), n_items):
+                self._job(item, 0, *numbers)
+                absent = self._call_in(absent, active, n_items, numbers)
         except Exception as error:
+            self._tickets[0] = n_items
             errors.append(error)
-        for worker in active:
-            try:
-                errors.append(worker.finish())
-            except RuntimeError as error:
-                errors.append(error)
-        _raise_first(errors)
+        _raise_first(errors + [worker.finish() for worker in active])
 
-    def _takes_part(self, worker):
-        try:
-            return worker.takes_part(self._pickled)
-        except Exception as error:
-            self._workers.remove(worker)
-            worker.stop()
-            warnings.warn(f"A worker process cannot take part: {error}", stacklevel=2)
-            return False
+    def _call_in(self, absent, active, n_items, numbers):
+        """Have those workers take part that are ready by now, and return the others."""
+        waiting = []
+        for worker in absent:
+            try:
+                takes_part = worker.takes_part(self._pickled)
+            except Exception as error:
+                self._workers = [other for other in self._workers if other is not worker]
+                worker.stop()
+                warnings.warn(f"A worker process cannot take part: {error}", stacklevel=2)
+                continue
+            if takes_part:
+                active.append(worker)
+                worker.begin(n_items, numbers)
+            else:
+                waiting.append(worker)
+        return waiting
 
     def close(self):
+        super().close()
         for worker in self._workers:
             worker.release()
         self._arrays.close()
@@ -124,21 +140,29 @@ def _raise_first(errors):
 
 
 @contextmanager
-def open_pool(n_jobs=None, flops=np.inf):
-    """Open a pool of `n_jobs` workers for so many floating-point operations, or of fewer if they pay."""
-    n = n_workers(n_jobs)
-    with serial_blas():
-        pool = _choose(n, flops)
+def open_pool(n_jobs=None, flops=np.inf, *, is_long=True):
+    """Open a pool of `n_jobs` workers, or of fewer where more do not pay.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As everywhere in scikit-learn.
+    flops : float
+        Floating-point operations of all that the pool will be asked to do.
+    is_long : bool
+        Whether the job will be run again and again, so that processes are worth their start.
+    """
+    with serial_blas(), small_ufunc_buffer():
+        pool = _choose(n_workers(n_jobs), flops, is_long)
         try:
             yield pool
         finally:
             pool.close()
 
 
-def _choose(n, flops):
+def _choose(n, flops, is_long):
     if n == 1 or flops < WORKER_FLOPS:
         return Pool()
-    if not getattr(sys, "_is_gil_enabled", lambda: True)():  # free-threaded Python
-        return Threads(n)
-    workers = hire(n - 1, may_start=flops > START_FLOPS)
+    has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()  # free-threaded Python has none
+    workers = hire(n - 1, may_start=flops > START_FLOPS) if is_long and has_lock else []
     return Processes(workers) if workers else Threads(n)

@@ -1,7 +1,7 @@
 """Workers that are processes: started once, and kept for later pools.
 
 A worker process never runs the user's program: it is a new interpreter, which imports this package
-and answers messages on a pipe. It needs about a second to start; pools do not wait for it.
+and answers messages on a pipe. It needs about a second to start; nobody waits for it.
 """
 
 import multiprocessing
@@ -11,27 +11,27 @@ import signal
 import threading
 import time
 import traceback
-from contextlib import contextmanager, suppress
 from functools import cache
 
+import numpy as np
 from joblib.externals.loky.backend.context import get_context
 
+from skcnn._workers.blas import UFUNC_BUFFER
 from skcnn._workers.shared import cloudpickle, loads
 
-# Seconds for which a worker looks for its next message before it sleeps: to wake it takes 25 us each
-# way, half of what the gradients of a small batch take (Zen 5, 2026-11).
-SPIN_SECONDS = 500e-6
-
-# Seconds after which a worker process without a job ends.
-IDLE_SECONDS = 300
-
-# Seconds after which a worker that holds the lock of the tickets is taken for dead.
-LOCK_SECONDS = 1
+# Seconds for which a worker looks for its next message before it sleeps. The system may wake it on the
+# core of the process that it works for, which costs both some milliseconds: with 0.5 ms that happened
+# in 1% of the steps of a small network, a tenth of its time (Zen 5, 2026-11).
+SPIN_SECONDS = 5e-3
+IDLE_SECONDS = 300  # after which a worker without a job ends
+LOCK_SECONDS = 1  # after which a worker that holds the lock of the tickets is taken for dead
 
 DIED = "A worker process ended unexpectedly; was there too little memory?"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
+)
 _JOB, _RUN, _DROP = b"J", b"R", b"D"  # first byte of a message
-_idle = []  # worker processes that no pool uses
+_started, _idle = [], []  # worker processes: those that live, and those that no pool uses
 _lock = threading.Lock()
 
 
@@ -41,16 +41,21 @@ class Worker:
     def __init__(self):
         context = get_context("loky")
         self._connection, other = context.Pipe()
+        life, self._life = context.Pipe(duplex=False)  # ends with this process
         self._owner = os.getpid()
-        self._n_owed = 1  # answers on their way; the first says that the process listens
+        self._n_owed = 1  # answers on their way; the first one says that the process listens
         self._has_job = self._is_busy = False
-        environment = dict.fromkeys(_THREADS, "1")
         self._process = context.Process(
-            target=serve, args=(other, ticket_lock()), daemon=True, env=environment
+            target=serve, args=(other, life, ticket_lock()), daemon=True, env=_ONE_THREAD
         )
-        with _interrupts_blocked():
+        mask = getattr(signal, "pthread_sigmask", lambda how, signals: ())
+        before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # Ctrl-C is not for workers
+        try:
             self._process.start()
-        other.close()
+        finally:
+            mask(getattr(signal, "SIG_SETMASK", 0), before)
+            other.close()
+            life.close()
 
     @property
     def is_alive(self):
@@ -62,22 +67,22 @@ class Worker:
             error = self._receive()
             if error is not None:
                 raise error
-        if self._n_owed:
-            return False
-        if not self._has_job:
+        if not self._n_owed and not self._has_job:
             self._send(_JOB + job)
             self._has_job = True
-            return False
-        return True
+        return not self._n_owed
 
-    def begin(self, item, n_items, numbers):
-        """Have the process do an item of its job, then whichever is next."""
+    def begin(self, n_items, numbers):
+        """Have the process do items of its job until all are taken."""
         self._is_busy = True
-        self._send(_RUN + pickle.dumps((item, n_items, numbers)))
+        self._send(_RUN + pickle.dumps((n_items, numbers)))
 
     def finish(self):
         """Wait until the process has done its items; return the error that it met, or None."""
-        error = self._receive()
+        try:
+            error = self._receive()
+        except RuntimeError as died:
+            return died
         self._is_busy = False
         return error
 
@@ -90,29 +95,32 @@ class Worker:
 
     def _receive(self):
         try:
-            answer = receive(self._connection)
+            answer = _receive_soon(self._connection)
         except (EOFError, OSError):
             raise RuntimeError(DIED) from None
         self._n_owed -= 1
         return pickle.loads(answer) if answer else None
 
     def release(self):
-        """Give the process back for later pools; one that is still busy ends."""
-        if self._is_busy or not self.is_alive:
-            self.stop()
-            return
-        if self._has_job:
-            with suppress(RuntimeError):
+        """Keep the process for later pools, unless it is busy or has died."""
+        try:
+            if self._is_busy or not self.is_alive:
+                raise RuntimeError(DIED)
+            if self._has_job:
                 self._send(_DROP)
-            self._has_job = False
-        with _lock:
-            _idle.append(self)
+                self._has_job = False
+        except RuntimeError:
+            self.stop()
+        else:
+            with _lock:
+                _idle.append(self)
 
     def stop(self):
         """End the process at once."""
         self._connection.close()
+        self._life.close()
         if self._owner == os.getpid():
-            self._process.kill()
+            self._process.terminate()
             self._process.join()
 
 
@@ -122,31 +130,21 @@ def ticket_lock():
     return get_context("loky").Lock()
 
 
-@contextmanager
-def _interrupts_blocked():
-    """Keep Ctrl-C from a process that is started here and does not know yet how to ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def hire(n, may_start):
     """Return up to `n` worker processes: idle ones first, then new ones if they may be started."""
     with _lock:
+        _started[:] = [worker for worker in _started if worker.is_alive]
         found, _idle[:] = _idle[:n], _idle[n:]
-    workers = [worker for worker in found if worker.is_alive]
-    if may_start and not multiprocessing.current_process().daemon:  # those may have no children
-        workers += [Worker() for _ in range(n - len(workers))]
+        workers = [worker for worker in found if worker in _started]
+        if may_start and not multiprocessing.current_process().daemon:  # those may have no children
+            new = [Worker() for _ in range(n - len(_started))]  # others may be at work elsewhere
+            _started.extend(new)
+            workers += new
     return workers
 
 
 def stop_workers():
-    """End the worker processes that fits and predictions have started and keep for later ones.
+    """End the worker processes that fits have started and that are kept for later ones.
 
     They end by themselves after five minutes without work, and with the program.
 
@@ -161,23 +159,20 @@ def stop_workers():
         worker.stop()
 
 
-def take_items(job, tickets, lock, first, n_items, numbers):
-    """Do the item `first`, then whichever is next; `tickets` holds its number."""
-    item = first
-    try:
-        while item < n_items:
-            job(item, 0, *numbers)
-            if not lock.acquire(timeout=LOCK_SECONDS):
-                raise RuntimeError(DIED)
-            item = int(tickets[0])
-            tickets[0] = item + 1
-            lock.release()
-    except BaseException:
-        tickets[0] = n_items  # the other workers stop, too
-        raise
+def take_tickets(tickets, lock, n_items):
+    """Yield the number of the next item that no worker has taken yet, until there are no more."""
+    while True:
+        if not lock.acquire(timeout=LOCK_SECONDS):
+            raise RuntimeError(DIED)
+        item = int(tickets[0])
+        tickets[0] = item + 1
+        lock.release()
+        if item >= n_items:
+            return
+        yield item
 
 
-def receive(connection):
+def _receive_soon(connection):
     """Return the next message; look for it for a while before going to sleep."""
     deadline = time.perf_counter() + SPIN_SECONDS
     while not connection.poll(0) and time.perf_counter() < deadline:
@@ -185,26 +180,37 @@ def receive(connection):
     return connection.recv_bytes()
 
 
-def serve(connection, lock):
+def serve(connection, life, lock):
     """Be a worker process: answer messages until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(life,), daemon=True).start()
+    np.setbufsize(UFUNC_BUFFER)
     connection.send_bytes(b"")
-    job = None
+    job = tickets = None
     while job is not None or connection.poll(IDLE_SECONDS):
         try:
-            message = receive(connection)
+            message = _receive_soon(connection)
         except (EOFError, OSError):
             return
         error = b""
         try:
-            kind, content = message[:1], message[1:]
-            if kind == _RUN:
-                take_items(*job, lock, *pickle.loads(content))
+            if message[:1] == _RUN:
+                n_items, numbers = pickle.loads(message[1:])
+                for item in take_tickets(tickets, lock, n_items):
+                    job(item, 0, *numbers)
             else:
-                job = loads(content) if kind == _JOB else None
+                job, tickets = loads(message[1:]) if message[:1] == _JOB else (None, None)
         except BaseException as e:
+            if tickets is not None:
+                tickets[0] = np.iinfo(np.int64).max // 2  # the other workers take no more, either
             error = _dump(e)
         connection.send_bytes(error)
+
+
+def _end_with(life):
+    """End this process with the one that it works for, even in the middle of an item."""
+    life.poll(None)
+    os._exit(1)
 
 
 def _dump(error):

@@ -1,8 +1,7 @@
 """Arrays that several processes see: memory maps of temporary files.
 
-The files lie in memory where the system offers that (``/dev/shm`` on Linux) and there is room for
-them, else in the folder for temporary files. joblib's resource tracker, a process of its own,
-removes them even if this process is killed.
+The files lie in memory where the system offers that and has room, and are removed with the pool, or
+by joblib's resource tracker, a process of its own, if this process is killed.
 """
 
 import io
@@ -10,6 +9,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from itertools import count
 
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker
@@ -20,9 +20,7 @@ except ImportError:
     from joblib.externals import cloudpickle
 
 MEMORY_FOLDER = "/dev/shm"
-
-# Bytes from which on an array of a job lies in shared memory; a smaller one is sent as it is.
-SHARED_BYTES = 64 * 1024
+SHARED_BYTES = 64 * 1024  # a smaller array of a job is sent with it
 
 
 class SharedArrays:
@@ -30,33 +28,29 @@ class SharedArrays:
 
     def __init__(self):
         self._folders = {}
-        self._copies = {}  # arrays of the caller by their id, and their shared copies
+        self._files = {}  # arrays of the caller by their id, and the files that hold copies of them
+        self._names = map(str, count())
 
     def empty(self, shape, dtype):
-        """Return a new array of zeros in shared memory; an `OSError` says that there is no room."""
+        """Return a new array of zeros in shared memory."""
         n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         if not n_bytes:
             return np.empty(shape, dtype)
-        candidates = [MEMORY_FOLDER] if os.path.isdir(MEMORY_FOLDER) else []
-        for parent in [*candidates, tempfile.gettempdir()]:
-            handle, path = tempfile.mkstemp(dir=self._folder(parent))
-            try:
-                os.truncate(handle, n_bytes)
-                if hasattr(os, "posix_fallocate"):  # else a full disk would end the process later
-                    os.posix_fallocate(handle, 0, n_bytes)
-            except OSError:
-                os.unlink(path)
-                continue
-            finally:
-                os.close(handle)
-            return _map(path, dtype, "r+", 0, shape)
-        raise OSError(f"There is no room for {n_bytes} bytes of shared memory.")
+        return _map(self._new_file(lambda path: _reserve(path, n_bytes)), dtype, "r+", 0, shape)
 
-    def _folder(self, parent):
-        if parent not in self._folders:
-            self._folders[parent] = tempfile.mkdtemp(prefix=f"skcnn-{os.getpid()}-", dir=parent)
-            resource_tracker.register(self._folders[parent], "folder")
-        return self._folders[parent]
+    def _new_file(self, fill):
+        """Return the path of a new file, which ``fill(path)`` fills, in memory if there is room."""
+        for parent in filter(os.path.isdir, (MEMORY_FOLDER, tempfile.gettempdir())):
+            if parent not in self._folders:
+                self._folders[parent] = tempfile.mkdtemp(prefix="skcnn-", dir=parent)
+                resource_tracker.register(self._folders[parent], "folder")
+            path = os.path.join(self._folders[parent], next(self._names))
+            try:
+                fill(path)
+                return path
+            except OSError as error:
+                failure = error
+        raise failure
 
     def dumps(self, job):
         """Return a job as bytes; its large arrays are copied to shared memory once."""
@@ -64,20 +58,27 @@ class SharedArrays:
         _Pickler(file, self).dump(job)
         return file.getvalue()
 
-    def shared(self, array):
-        """Return the shared copy of an array of the caller's."""
-        if id(array) not in self._copies:
-            copy = self.empty(array.shape, array.dtype)
-            copy[...] = array
-            self._copies[id(array)] = array, copy  # the array is kept, so that its id stays its own
-        return self._copies[id(array)][1]
+    def file_of(self, array):
+        """Return the path and offset of a copy of an array of the caller's."""
+        if id(array) not in self._files:
+            path = self._new_file(np.ascontiguousarray(array).tofile)
+            self._files[id(array)] = array, path  # the array is kept, so that its id stays its own
+        return self._files[id(array)][1], 0
 
     def close(self):
         """Remove the files; memory is freed when the last process drops its arrays."""
         for folder in self._folders.values():
             shutil.rmtree(folder, ignore_errors=True)
             resource_tracker.unregister(folder, "folder")
-        self._folders, self._copies = {}, {}
+        self._folders, self._files = {}, {}
+
+
+def _reserve(path, n_bytes):
+    """Make a file of zeros; an `OSError` says that there is no room, which later would be fatal."""
+    with open(path, "wb") as file:
+        file.truncate(n_bytes)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, n_bytes)
 
 
 def _map(path, dtype, mode, offset, shape):
@@ -99,7 +100,7 @@ def _mapped_file(array):
 
 
 class _Pickler(cloudpickle.Pickler):
-    """Pickles arrays in shared memory, and memory maps of files, as a reference to the file."""
+    """Pickles arrays in shared memory, and memory maps of files, as references to the files."""
 
     def __init__(self, file, arrays):
         super().__init__(file)
@@ -110,17 +111,16 @@ class _Pickler(cloudpickle.Pickler):
             return None
         mapped = _mapped_file(obj)
         if mapped is None and obj.nbytes >= SHARED_BYTES:
-            mapped = _mapped_file(self._arrays.shared(obj))
+            mapped = self._arrays.file_of(obj)
         return mapped and (*mapped, obj.shape, obj.dtype)
 
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference):
         path, offset, shape, dtype = reference
-        mode = "r+" if os.access(path, os.W_OK) else "r"
-        return _map(path, dtype, mode, offset, shape)
+        return _map(path, dtype, "r+" if os.access(path, os.W_OK) else "r", offset, shape)
 
 
 def loads(data):
-    """Return the job that `SharedArrays.dumps` has made bytes of, with arrays in the same memory."""
+    """Return the job that `SharedArrays.dumps` has pickled, with arrays in the same memory."""
     return _Unpickler(io.BytesIO(data)).load()

@@ -9,7 +9,7 @@ from skcnn._estimator import BaseCNN
 from skcnn._model.trace import aligned, named_layers
 from skcnn._training.session import Progress
 from skcnn._training.settings import check_settings
-from skcnn._workers.blas import serial_blas
+from skcnn._workers.pool import open_pool
 from skcnn.layers.base import Shard, Workspace
 
 STEP = 1e-6  # of the differences: in float64 they and rounding err alike, about 1e-9 of the value
@@ -78,7 +78,7 @@ def check_gradients(estimator, X, y, *, n_weights=20, random_state=0):
         )
     rng = check_random_state(random_state)
     loss = _Loss(estimator, X, y, rng)
-    with serial_blas():
+    with open_pool(n_jobs=1):
         dmaps, grads = loss.gradients()
         arrays = {"input": (loss.maps, dmaps)}
         for name, weights, slopes in zip(loss.names, loss.weights, grads, strict=True):

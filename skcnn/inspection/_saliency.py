@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.geometry import pair
 from skcnn._model.trace import IMAGES_AT_ONCE, FixedNorm
-from skcnn._workers.team import Team, small_ufunc_buffer
+from skcnn._workers.pool import open_pool
 from skcnn.inspection._score import Score
 from skcnn.layers import Activation, Conv
 from skcnn.layers.conv import check_pair
@@ -123,7 +123,7 @@ def saliency(
     if per_channel and method in ("grad_cam", "occlusion"):
         raise ValueError(f"per_channel must be False for method={method!r}. Got True instead.")
     score = Score(estimator, X, target)
-    with Team(n_jobs=1), small_ufunc_buffer():
+    with open_pool(n_jobs=1):
         if method == "gradient":
             return _gradients(score, per_channel)
         if method == "integrated_gradients":

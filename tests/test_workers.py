@@ -1,0 +1,451 @@
+"""Pools of workers: who does what, errors, ends, and how many there are."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from reference import use_workers
+
+from skcnn import CNNClassifier, stop_workers
+from skcnn._workers import pool as pools
+from skcnn._workers import processes
+from skcnn._workers.blas import n_workers
+from skcnn._workers.pool import open_pool
+from skcnn.layers import Conv, Dense, Layer, MaxPool
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc and /dev/shm")
+
+
+@pytest.fixture(params=["processes", "threads", "alone"])
+def way(request, monkeypatch):
+    use_workers(monkeypatch, request.param)
+    if request.param == "alone":
+        monkeypatch.setattr(pools, "_choose", lambda *arguments: pools.Pool())
+    return request.param
+
+
+class Multiply:
+    """Multiplies each item, and notes which worker has done it."""
+
+    def __init__(self, results, seen, slow_item=None):
+        self.results, self.seen, self.slow_item = results, seen, slow_item
+
+    def __call__(self, item, worker, factor):
+        time.sleep(0.3 if item == self.slow_item else 1e-3)
+        self.results[item] += item * factor
+        self.seen[item] = os.getpid() + worker
+
+
+def test_each_item_once_and_arrays_are_shared(way):
+    with open_pool(3) as pool:
+        results, seen = pool.array((40,), float), pool.array((40,), np.int64)
+        pool.start(Multiply(results, seen))
+        for factor in (1, 10):
+            for n_items in (40, 2, 1):
+                results[...] = 0
+                pool.run(n_items, factor)
+                assert results[:n_items].tolist() == [i * factor for i in range(n_items)]
+                assert not results[n_items:].any()
+        pool.run(40, 1)
+        assert len(set(seen.tolist())) == (1 if way == "alone" else 3)
+
+
+def test_a_free_worker_takes_what_a_busy_one_leaves(way):
+    with open_pool(2) as pool:
+        results, seen = pool.array((100,), float), pool.array((100,), np.int64)
+        pool.start(Multiply(results, seen, slow_item=0))
+        pool.run(100, 1)
+        if way != "alone":
+            assert np.count_nonzero(seen == seen[0]) < 20
+
+
+class Twice(Exception):
+    """An exception that takes two arguments."""
+
+    def __init__(self, what, number):
+        super().__init__(f"{what} {number}")
+
+
+class Odd(Exception):
+    """An exception that cannot be pickled."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.held = lambda: text
+
+
+class Silent(Exception):
+    """An exception that counts as false."""
+
+    def __bool__(self):
+        return False
+
+
+ERRORS = {
+    "value": lambda: ValueError("no good"),
+    "two arguments": lambda: Twice("no good", 3),
+    "not picklable": lambda: Odd("no good"),
+    "false": lambda: Silent("no good"),
+    "exit": lambda: SystemExit("no good"),
+}
+
+
+class Fail:
+    """Fails at an item that its array names."""
+
+    def __init__(self, bad_item, error, results):
+        self.bad_item, self.error, self.results = bad_item, error, results
+
+    def __call__(self, item, worker):
+        if item == self.bad_item[0]:
+            raise ERRORS[self.error]()
+        self.results[item] = item
+        time.sleep(1e-3)
+
+
+@pytest.mark.parametrize("bad_item", [0, 1, 7])
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_come_through_and_the_pool_goes_on(way, bad_item, error):
+    with open_pool(2) as pool:
+        broken, results = pool.array((1,), np.int64), pool.array((8,), np.int64)
+        pool.start(Fail(broken, error, results))
+        for _ in range(2):
+            broken[...] = bad_item
+            kind = (type(ERRORS[error]()), RuntimeError)
+            with pytest.raises(kind, match="no good"):
+                pool.run(8)
+            broken[...], results[...] = -1, -1
+            if error != "exit":  # which ends a pool like an interrupt
+                pool.run(8)
+                assert results.tolist() == list(range(8))
+
+
+def test_the_traceback_of_a_worker_names_the_users_line(monkeypatch):
+    use_workers(monkeypatch, "processes")
+
+    with open_pool(2) as pool:
+        parent = pool.array((1,), np.int64)
+        parent[...] = os.getpid()
+        pool.start(FailElsewhere(parent))
+        with pytest.raises(ValueError, match="elsewhere") as caught:
+            pool.run(8)
+    assert "In a worker process" in caught.value.__notes__[0]
+    assert "in_the_users_function" in caught.value.__notes__[0]
+
+
+class FailElsewhere:
+    """Fails in every process but one."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def __call__(self, item, worker):
+        time.sleep(0.02)
+        if os.getpid() != self.parent[0]:
+            in_the_users_function()
+
+
+def in_the_users_function():
+    raise ValueError("elsewhere")
+
+
+class Die:
+    """Kills every process but one."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def __call__(self, item, worker):
+        time.sleep(0.05)
+        if os.getpid() != self.parent[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@on_linux
+def test_a_worker_that_is_killed_is_an_error_within_a_second(monkeypatch):
+    use_workers(monkeypatch, "processes")
+    with open_pool(3) as pool:
+        parent = pool.array((1,), np.int64)
+        parent[...] = os.getpid()
+        pool.start(Die(parent))
+        start = time.monotonic()
+        with pytest.raises(RuntimeError, match="ended unexpectedly"):
+            pool.run(8)
+        assert time.monotonic() - start < 2
+    with open_pool(3) as pool:  # and others are started
+        results, seen = pool.array((8,), float), pool.array((8,), np.int64)
+        pool.start(Multiply(results, seen))
+        pool.run(8, 1)
+        assert results.tolist() == list(range(8))
+
+
+def test_a_job_that_cannot_be_pickled_is_done_by_threads(monkeypatch):
+    monkeypatch.setattr(pools, "START_FLOPS", -1)
+    lock = threading.Lock()
+    found = []
+
+    def job(item, worker):
+        with lock:
+            found.append(item)
+
+    with open_pool(2) as pool:
+        pool.start(job)
+        pool.run(20)
+    assert sorted(found) == list(range(20))
+
+
+@on_linux
+def test_large_arrays_of_a_job_are_copied_once_and_maps_of_files_never(monkeypatch, tmp_path):
+    use_workers(monkeypatch, "processes")
+    large = np.arange(100_000.0)
+    large.tofile(tmp_path / "numbers")
+    on_disk = np.memmap(tmp_path / "numbers", float, "r", shape=(1000, 100))
+    with open_pool(2) as pool:
+        results = pool.array((20,), float)
+        pool.start(Look(large, large, on_disk[3:], results))
+        assert len(pool._pickled) < 5000
+        folder = next(iter(pool._arrays._folders.values()))
+        sizes = sorted(file.stat().st_size for file in Path(folder).iterdir())
+        assert sizes == [8, 160, 800_000]
+        pool.run(20)
+        assert (results == large.sum() + on_disk[3:].sum()).all()
+    assert not Path(folder).exists()
+
+
+class Look:
+    def __init__(self, first, second, on_disk, results):
+        self.first, self.second, self.on_disk, self.results = first, second, on_disk, results
+
+    def __call__(self, item, worker):
+        time.sleep(1e-3)
+        assert self.first is self.second or (self.first == self.second).all()
+        self.results[item] = self.second.sum() + self.on_disk.sum()
+
+
+def wait_for_the_end_of(pids):
+    """Return those that still live after a while."""
+    deadline = time.monotonic() + 10
+    while pids and time.monotonic() < deadline:
+        pids = {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+        time.sleep(0.01)
+    return pids
+
+
+def shared_folders():
+    return set(Path("/dev/shm").glob("skcnn-*"))
+
+
+PROGRAM = """
+import os, sys, time
+sys.path.insert(0, {tests!r})
+import numpy as np
+import pytest
+from reference import use_workers
+from skcnn._workers.pool import open_pool
+
+print("the program runs", flush=True)
+use_workers(pytest.MonkeyPatch(), "processes")
+
+def job(item, worker):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep({seconds})
+
+with open_pool(3) as pool:
+    pool.start(job)
+    try:
+        pool.run(3)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def program(seconds):
+    code = PROGRAM.format(tests=str(Path(__file__).parent), seconds=seconds)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@on_linux
+def test_workers_and_memory_end_with_a_program_that_is_killed():
+    others = shared_folders()
+    with program(60) as parent:
+        assert parent.stdout.readline() == "the program runs\n"
+        pids = {int(parent.stdout.readline()) for _ in range(3)}
+        folders = shared_folders() - others
+        assert folders
+        parent.kill()
+    assert not wait_for_the_end_of(pids)
+    deadline = time.monotonic() + 10
+    while any(folder.exists() for folder in folders) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(folder.exists() for folder in folders)
+
+
+@on_linux
+def test_an_interrupt_reaches_the_program_once_and_no_worker():
+    """Ctrl-C goes to all processes of a terminal; a worker must not run the user's program."""
+    with program(60) as parent:
+        assert parent.stdout.readline() == "the program runs\n"
+        pids = {int(parent.stdout.readline()) for _ in range(3)}
+        os.killpg(parent.pid, signal.SIGINT)
+        rest, errors = parent.communicate(timeout=30)
+    assert rest == "interrupted\n"
+    assert errors == ""
+    assert not wait_for_the_end_of(pids)
+
+
+@on_linux
+def test_an_interrupt_while_workers_start_is_not_seen_by_them():
+    with program(60) as parent:
+        assert parent.stdout.readline() == "the program runs\n"
+        time.sleep(0.3)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, errors = parent.communicate(timeout=30)
+    assert errors.count("Traceback") <= 1  # that of the program itself, which had not begun to run
+    assert "skcnn._workers.processes" not in errors
+
+
+@on_linux
+def test_fits_beside_a_thread_that_multiplies_matrices(monkeypatch):
+    """A fork hung there: it inherited a lock of BLAS that nobody released."""
+    use_workers(monkeypatch, "processes")
+    ends, multiplied = threading.Event(), []
+
+    def multiply():
+        a = np.ones((256, 256))
+        while not ends.is_set():
+            multiplied.append((a @ a)[0, 0])
+
+    thread = threading.Thread(target=multiply)
+    thread.start()
+    try:
+        X, y = np.random.default_rng(0).normal(size=(64, 8, 8)), np.arange(64) % 2
+        clf = CNNClassifier((Conv(4), MaxPool()), batch_size=32, max_iter=2, random_state=0)
+        expected = clf.fit(X, y).coefs_[0].copy()
+        for _ in range(15):
+            clf.set_params(n_jobs=2).fit(X, y)
+            np.testing.assert_array_equal(clf.coefs_[0], expected)
+    finally:
+        ends.set()
+        thread.join()
+    assert multiplied
+
+
+class Locked(Layer):
+    """Needs a lock that another thread of the program holds when the fit begins."""
+
+    def forward(self, x, weights, work):
+        with a_lock:
+            return x
+
+    def backward(self, dy, weights, grads, work):
+        return dy
+
+
+a_lock = threading.Lock()
+
+
+def test_a_lock_of_the_program_is_not_inherited(workers):
+    X, y = np.random.default_rng(0).normal(size=(64, 8, 8)), np.arange(64) % 2
+    a_lock.acquire()
+    threading.Timer(0.2, a_lock.release).start()
+    clf = CNNClassifier((Locked(), Dense(3)), max_iter=2, n_jobs=2, batch_size=32)
+    clf.fit(X, y)
+
+
+def in_daemon(connection):
+    X, y = np.random.default_rng(0).normal(size=(64, 8, 8)), np.arange(64) % 2
+    pools.WORKER_FLOPS = pools.START_FLOPS = -1
+    clf = CNNClassifier((Dense(3),), max_iter=2, n_jobs=2, batch_size=32, random_state=0)
+    connection.send(clf.fit(X, y).coefs_[0])
+
+
+def test_a_daemonic_process_uses_threads():
+    context = multiprocessing.get_context("spawn")
+    mine, other = context.Pipe()
+    process = context.Process(target=in_daemon, args=(other,), daemon=True)
+    process.start()
+    assert mine.recv().shape == (64, 3)
+    process.join()
+
+
+@on_linux
+def test_nothing_is_left_once_workers_are_stopped(workers):
+    def state():
+        gc.collect()
+        children = {p.pid for p in multiprocessing.active_children()}
+        return children, len(os.listdir("/proc/self/fd")), shared_folders()
+
+    X, y = np.random.default_rng(0).normal(size=(64, 8, 8)), np.arange(64) % 2
+    clf = CNNClassifier((Conv(4), MaxPool()), batch_size=32, max_iter=2, n_jobs=2)
+    clf.fit(X, y)
+    stop_workers()
+    before = state()
+    for _ in range(3):
+        clf.fit(X, y)
+        stop_workers()
+    assert state() == before
+
+
+def test_idle_workers_are_used_again(monkeypatch):
+    use_workers(monkeypatch, "processes")
+    stop_workers()
+    found = []
+    for _ in range(2):
+        with open_pool(2) as pool:
+            results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+            pool.start(Multiply(results, seen))
+            pool.run(20, 1)
+            found.append(set(seen.tolist()))
+    assert found[0] == found[1]
+
+
+def test_two_pools_share_the_number_of_processes(monkeypatch):
+    monkeypatch.setattr(pools, "START_FLOPS", -1)
+    stop_workers()
+    with open_pool(2) as first, open_pool(2) as second:
+        assert type(first).__name__ == "Processes"
+        assert type(second).__name__ == "Threads"
+    assert len(processes._idle) == 1
+
+
+def test_little_work_is_done_alone():
+    with open_pool(2, flops=1e6) as pool:
+        assert type(pool) is pools.Pool
+
+
+def test_free_threaded_python_uses_threads(monkeypatch):
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with open_pool(2) as pool:
+        assert type(pool) is pools.Threads
+
+
+def inner(n_jobs):
+    return n_workers(n_jobs)
+
+
+def test_joblibs_share_is_respected(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = joblib.cpu_count()
+    assert n_workers(None) == 1
+    assert n_workers(-1) == cores
+    assert n_workers(2) == 2
+    for backend in ("loky", "threading"):
+        shares = joblib.Parallel(2, backend=backend)(joblib.delayed(inner)(-1) for _ in range(2))
+        assert max(shares) <= max(cores // 2, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert n_workers(-1) == cores
