@@ -42,7 +42,7 @@ class SharedArrays:
         """Return the path of a new file, which ``fill(path)`` fills, in memory if there is room."""
         for parent in filter(os.path.isdir, (MEMORY_FOLDER, tempfile.gettempdir())):
             if parent not in self._folders:
-                self._folders[parent] = tempfile.mkdtemp(prefix="skcnn-", dir=parent)
+                self._folders[parent] = tempfile.mkdtemp(prefix=f"skcnn-{os.getpid()}-", dir=parent)
                 resource_tracker.register(self._folders[parent], "folder")
             path = os.path.join(self._folders[parent], next(self._names))
             try:
