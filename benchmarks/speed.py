@@ -24,9 +24,11 @@ from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier
+from skcnn._data.samples import check_samples
 from skcnn._engine.blocks import even_slices
 from skcnn._training.loop import train_step
 from skcnn._training.settings import make_optimizer
+from skcnn._training.start import open_session
 from skcnn._training.steps import Trainer
 from skcnn._workers.pool import open_pool
 from skcnn.layers import Conv, MaxPool
@@ -359,8 +361,8 @@ def bare_loop(repeats, n_images=12800):
     X = X.reshape(n_images, -1)
     clf = classifier(layers, max_iter=1).fit(X, y)
     data = X, y, None
-    samples = clf._check_samples(*data, vars(clf), False)
-    task = clf._open_session(data, samples, clf._model, clf._progress, 1).task
+    samples = check_samples(clf, data, vars(clf))
+    task = open_session(clf, samples, clf._model, clf._progress, 1).task
 
     def loop():
         with open_pool(n_jobs=1) as pool:

@@ -1,6 +1,5 @@
 """What the networks that learn share: their parameters and the walk of `fit`."""
 
-import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,31 +10,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight
 
-from skcnn._data import images
-from skcnn._data.augment import check_augment
-from skcnn._data.samples import Samples, check_validation_images
+from skcnn._data.samples import check_samples
 from skcnn._model.fitted import FittedNetwork
-from skcnn._model.model import Model
-from skcnn._model.network import build_network
-from skcnn._training.callbacks import CallbackSupportMixin, Observer
+from skcnn._training.callbacks import CallbackSupportMixin
 from skcnn._training.loop import train
-from skcnn._training.reports import make_report
-from skcnn._training.session import Progress, Session
-from skcnn._training.settings import (
-    SCHEDULES,
-    SOLVERS,
-    batch_size,
-    check_settings,
-    make_limits,
-    make_optimizer,
-    make_schedule,
-)
-from skcnn._training.steps import Task
-from skcnn._training.validation import Validation
+from skcnn._training.session import Progress
+from skcnn._training.settings import SCHEDULES, SOLVERS, check_settings
+from skcnn._training.start import begin_model, open_session, resume_model
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Layer
 from skcnn.layers._params import LayerParamsMixin
@@ -190,104 +173,17 @@ class BaseCNN(CallbackSupportMixin, FittedNetwork, LayerParamsMixin, BaseEstimat
         check_settings(self)
         resumes = "_progress" in known
         progress = self._progress.resumed() if resumes else Progress.begin(self.random_state)
-        samples = self._check_samples(*data, known, in_pieces)
-        samples = self._hold_out(samples, *validation, splits and progress.seed)
-        model = self._resumed_model() if resumes else self._new_model(samples, progress)
-        session = self._open_session(data, samples, model, progress, n_epochs)
+        samples = check_samples(self, data, known, in_pieces)
+        if any(part is not None for part in validation):
+            samples.validate_with(*validation, self)
+        elif splits:
+            samples.split(self.validation_fraction, progress.seed)
+        model = resume_model(self) if resumes else begin_model(self, samples, progress)
+        session = open_session(self, samples, model, progress, n_epochs)
         warning = train(session, self.n_jobs)
-        session.observer.end()
         if not resumes:
-            images.check_features(self, data[0], samples.X, reset=True)
-        vars(self).update(session.observer.attributes)
-        self._model = model.with_weights(progress.chosen_weights)
+            vars(self).pop("feature_names_in_", None)
+        vars(self).update(session.fitted_attributes())
         if warning is not None:
             warnings.warn(warning, stacklevel=4)
         return self
-
-    def _check_samples(self, X, y, sample_weight, known, in_pieces):
-        """Return X, y and the weights as checked `Samples`."""
-        if "_progress" in known:
-            X, image_shape = images.check_images_as_fitted(X, self), self.image_shape_
-        else:
-            X, own_shape = images.check_images(X, self)
-            image_shape = images.infer_image_shape(X.shape[1], own_shape, self.image_shape)
-        targets = self._encode_targets(y, len(X), known)
-        dtype = images.float_type(X.dtype)
-        weights = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
-        weights = self._weigh(targets, weights, in_pieces)
-        if not weights.any():
-            raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")
-        return Samples(X, image_shape, y, targets, weights, np.arange(len(X)))
-
-    def _hold_out(self, samples, X_val, y_val, seed):
-        """Return the samples with those held out that are to be validated on.
-
-        `seed` is that of a random split, False for none.
-        """
-        if X_val is None and y_val is None:
-            return samples if seed is False else samples.split(self.validation_fraction, seed)
-        if X_val is None or y_val is None:
-            given, missing = ("X_val", "y_val") if y_val is None else ("y_val", "X_val")
-            raise ValueError(f"{missing} must be passed together with {given}. Got None instead.")
-        X_val = check_validation_images(X_val, samples.image_shape, self)
-        targets = self._encode_targets(y_val, len(X_val), samples.targets.attributes)
-        return samples.with_validation(X_val, y_val, targets)
-
-    def _new_model(self, samples, progress):
-        """Return the network at its beginning; `progress` gets weights, optimizer and schedule."""
-        network = build_network(self.layers, samples.image_shape, samples.targets.n_outputs)
-        random_state = check_random_state(self.random_state)
-        progress.weights = network.initial_weights(random_state, samples.weights.dtype)
-        progress.random_state = copy.deepcopy(random_state)  # the user's own must not go on
-        outputs = self._first_outputs(samples.targets, samples.train_weights())
-        network.public_weights(progress.weights)[1][-1][...] = outputs
-        progress.optimizer = make_optimizer(self, progress.weights, network.n_coefs)
-        n_batches = -(-len(samples.train_index) // batch_size(self, samples))
-        progress.schedule = make_schedule(self, n_batches * self.max_iter)
-        if self.standardize:
-            center, scale = samples.channel_statistics()
-        else:
-            channels = samples.image_shape[2]
-            center, scale = np.zeros(channels), np.ones(channels)
-        return Model(network, progress.weights, center, scale)
-
-    def _resumed_model(self):
-        """Return the fitted network; an error if `layers` no longer describe it."""
-        network = self._model.network
-        shapes = network.image_shape, network.output_shape[2]
-        if build_network(self.layers, *shapes).places != network.places:
-            raise ValueError(
-                "layers must have weights of the same shapes as in the previous fit when training "
-                "goes on (warm_start or partial_fit)."
-            )
-        return self._model
-
-    def _open_session(self, data, samples, model, progress, n_epochs):
-        """Return what `train` needs: the task, how far it has come, when it ends, who hears of it."""
-        progress.schedule.rate_init = float(self.learning_rate_init)
-        targets, held_out = samples.targets, samples.held_out
-        attributes = targets.attributes | {"image_shape_": samples.image_shape}
-        attributes |= {"_model": model, "_progress": progress}
-        dtype = progress.weights.dtype
-        task = Task(
-            network=model.network,
-            loss=targets.loss,
-            images=model.images(samples.X, dtype),
-            train_index=samples.train_index,
-            targets=targets.values,
-            sample_weight=samples.weights,
-            alpha=self.alpha,
-            batch_size=batch_size(self, samples),
-            shuffle=self.shuffle,
-            clip_norm=self.clip_norm,
-            augment=check_augment(self.augment, samples.image_shape),
-            seed=progress.seed,
-        )
-        validation = None
-        if held_out is not None:
-            validation = Validation(held_out, self, attributes)
-            task.held_out = model.images(held_out.X, dtype)
-            task.held_out_index = held_out.index
-        observer = Observer(self, data, samples.X, attributes, n_epochs)
-        report = make_report(self.verbose, n_epochs)
-        return Session(task, progress, make_limits(self, n_epochs), validation, report, observer)

@@ -22,166 +22,176 @@ from skcnn._training.settings import has_partial_fit
 class CNNClassifier(ClassifierMixin, BaseCNN):
     """Convolutional neural network classifier, trained by backpropagation.
 
-    Minimises the mean weighted cross-entropy plus ``alpha / 2 * ||W||^2 / sum(weights)``.
-    Parameters that `sklearn.neural_network.MLPClassifier` also has mean the same here.
+    The network minimises the mean weighted cross-entropy plus
+    ``alpha / 2 * ||W||^2 / sum(weights)``. Parameters that `sklearn.neural_network.MLPClassifier`
+    also has mean the same here.
 
     Parameters
     ----------
     layers : tuple of Layer, \
             default=(Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
-        The hidden layers. The output layer follows from y and is never written. Parameters of
-        layers are set by ``layers__0__filters``, whole layers by ``layers__1``.
+        The hidden layers. The output layer follows from y, so you never write it. You can set
+        parameters of a layer by names such as ``layers__0__filters``, and whole layers by names
+        such as ``layers__1``.
 
     image_shape : tuple of int, default=None
-        ``(rows, columns)`` or ``(rows, columns, channels)`` of the images in a 2-D X. None means:
-        n-D input tells its own shape; 2-D input whose width is a perfect square holds square
-        images of one channel; any other holds signals, images of one row.
+        ``(rows, columns)`` or ``(rows, columns, channels)`` of the images in a 2-D X. With None, an
+        X of three or four dimensions has the shape of its images; a 2-D X whose width is a perfect
+        square holds square images of one channel; any other 2-D X holds signals, that is images of
+        one row.
 
     standardize : bool, default=True
-        Subtract the weighted mean of each channel and divide by its standard deviation, learned
-        in `fit` (in the first `partial_fit`, kept afterwards).
+        Whether to subtract the weighted mean of each channel and to divide by its standard
+        deviation. Both are learned in `fit`, or in the first `partial_fit` and kept afterwards.
 
     solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
-        "adamw" is Adam with `weight_decay` apart from the gradient. "lbfgs" (of SciPy, for little
-        data) minimises the loss of all images at once: an epoch is an iteration, there is no step
-        size, no dropout, no augmentation and no `partial_fit`.
+        The optimizer. "adamw" is Adam with `weight_decay` apart from the gradient. "lbfgs" is
+        SciPy's, for small data sets: it minimises the loss of all images at once, an epoch is one
+        of its iterations, and it has no learning rate, no dropout, no augmentation and no
+        `partial_fit`.
 
     alpha : float, default=1e-4
         Strength of the L2 penalty on the coefficients.
 
     batch_size : int or "auto", default="auto"
-        Images in a mini-batch. "auto" means ``min(200, n_samples)``.
+        Number of images in a mini-batch. "auto" means ``min(200, n_samples)``.
 
     learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle"}, \
             default="constant"
-        How the step size changes. "invscaling": divided by ``t_ ** power_t`` after each epoch.
-        "adaptive": divided by 5 whenever the loss (or the validation score) has not improved for
-        more than `n_iter_no_change` epochs, until it is below 1e-6. "cosine" and "onecycle" take
-        `max_iter` epochs to fall to 0 along a cosine, after a rise over the share `warmup`; they
-        are not stopped by `tol` alone.
+        Schedule of the learning rate. "invscaling" divides it by ``t_ ** power_t`` after each
+        epoch. "adaptive" divides it by 5 whenever the loss (or the validation score) has not
+        improved for more than `n_iter_no_change` epochs, until it is below 1e-6. "cosine" and
+        "onecycle" let it rise over the share `warmup` of all steps and then fall to 0 along a
+        cosine within `max_iter` epochs; `tol` alone does not stop them.
 
     learning_rate_init : float, default=1e-3
-        Step size; for "cosine" and "onecycle" the largest.
+        The learning rate; for "cosine" and "onecycle" the largest one.
 
     power_t : float, default=0.5
-        Exponent of "invscaling".
+        Exponent of the schedule "invscaling".
 
     warmup : float, default=None
-        Share of all steps over which "cosine" and "onecycle" rise; None means 0 and 0.3.
+        Share of all steps over which the learning rate rises in the schedules "cosine" and
+        "onecycle". None means 0 for "cosine" and 0.3 for "onecycle".
 
     max_iter : int, default=100
         Largest number of epochs.
 
     max_seconds : float, default=None
-        Training ends with the first epoch that ends later than this.
+        Training stops after the first epoch that ends later than this many seconds after the start.
 
     shuffle : bool, default=True
         Whether to shuffle the samples before each epoch.
 
     random_state : int, RandomState instance or None, default=None
-        Of the initial weights, of shuffling and of what is held out. The same int gives the same
-        weights, bit for bit, for every `n_jobs`.
+        Determines the initial weights, the order of the samples, dropout, augmentation and which
+        samples are held out. The same int gives the same weights, bit for bit, for every `n_jobs`.
 
     tol : float, default=1e-4
         Training stops when the loss, or with `early_stopping` the validation score, has not
         improved by `tol` for more than `n_iter_no_change` epochs.
 
     verbose : bool or int, default=False
-        1: print the loss of each epoch. 2: show a progress bar, if rich is installed.
+        With 1, the loss of each epoch is printed. With 2, a progress bar is shown if rich is
+        installed.
 
     warm_start : bool, default=False
-        Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
+        Whether `fit` continues from the previous fit: weights, optimizer, schedule and random state.
 
     momentum : float, default=0.9
         Momentum of the solver "sgd".
 
     nesterovs_momentum : bool, default=True
-        Nesterov's momentum in the solver "sgd".
+        Whether the solver "sgd" uses Nesterov's momentum.
 
     early_stopping : bool, default=False
-        Stop by the score of samples that are not trained on, and keep the weights that scored
-        best: those passed as `X_val` and `y_val` to `fit`, else a share of X, each class in its proportion.
+        Whether to stop by the score of samples that the network does not train on, and to keep the
+        weights with the best score. These samples are `X_val` and `y_val` if you pass them to
+        `fit`, else a share of X in which each class keeps its proportion.
 
     validation_fraction : float, default=0.1
         The share of X that `early_stopping` holds out.
 
     scoring : str, callable or None, default=None
-        Score of the samples held out, as `cross_val_score` takes it; None means `score`.
+        Score of the held-out samples, as `cross_val_score` takes it. None means the method `score`.
 
     beta_1, beta_2 : float, default=0.9 and 0.999
         Decay of the moments in the solvers "adam" and "adamw".
 
     epsilon : float, default=1e-8
-        Added to the denominator in the solvers "adam", "adamw" and "rmsprop".
+        Number added to the denominator in the solvers "adam", "adamw" and "rmsprop".
 
     weight_decay : float, default=0.01
-        Of the solver "adamw", on coefficients.
+        Weight decay of the solver "adamw", which acts on the coefficients.
 
     clip_norm : float, default=None
-        Longer gradients are shortened to this Euclidean norm.
+        Largest Euclidean norm of a gradient; longer ones are scaled down to it.
 
     augment : dict, callable or None, default=None
-        How images are changed at random each time they are trained on: names and strengths, such
-        as ``{"shift": 2, "rotate": 10, "zoom": 0.1, "flip": True}``. "shift" and "crop" in
-        pixels, "flip" and "flip_vertical" True or a probability, "rotate" and "shear" in degrees,
-        "zoom" and "contrast" as shares, "brightness" in standard deviations, "cutout" the side of
-        a square in pixels. Or a function ``f(images, rng)`` of standardised images of shape
+        Random changes of the images each time the network trains on them. A dict holds names and
+        strengths, such as ``{"shift": 2, "rotate": 10, "zoom": 0.1, "flip": True}``: "shift" and
+        "crop" in pixels, "flip" and "flip_vertical" True or a probability, "rotate" and "shear" in
+        degrees, "zoom" and "contrast" as shares, "brightness" in standard deviations, "cutout" the
+        side of a square in pixels. A callable ``f(images, rng)`` takes standardised images of shape
         (n_images, rows, columns, channels) and a `numpy.random.Generator`.
 
     n_test_augment : int, default=0
-        Predictions are means over the images and so many augmented copies.
+        Number of augmented copies over which, together with the images, predictions are averaged.
 
     n_iter_no_change : int, default=10
-        Epochs without improvement that `tol` allows.
+        Number of epochs without an improvement by `tol` that training goes on for.
+
+    n_jobs : int, default=None
+        Number of workers. None means 1 unless in a `joblib.parallel_config` context, -1 means all
+        processors. Long fits use worker processes, which are kept for later fits; short work uses
+        threads.
 
     class_weight : dict, "balanced" or None, default=None
-        Weight of each label in the loss, times the samples' own. "balanced" means
-        ``n_samples / (n_classes * np.bincount(y))``. Labels that a dict leaves out have weight 1.
+        Weight of each label in the loss, by which the samples' own weights are multiplied.
+        "balanced" means ``n_samples / (n_classes * np.bincount(y))``. Labels that a dict leaves out
+        have weight 1.
 
     label_smoothing : float, default=0
         Share of each target that is spread evenly over all classes.
 
-    n_jobs : int, default=None
-        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
-        a `joblib.parallel_config` context, -1 all processors.
-
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels; of multilabel y the numbers of its columns.
+        The labels; for multilabel y the indices of its columns.
 
     coefs_ : list of ndarray
-        Of a convolution (filters, kernel rows, kernel columns, channels), of a dense layer
-        (n_in, n_out). Layers without weights have no entry.
+        Coefficients of the layers that have weights: shape (filters, kernel rows, kernel columns,
+        channels) for a convolution, (n_in, n_out) for a dense layer.
 
     intercepts_ : list of ndarray
-        One for each of `coefs_`.
+        Intercepts that belong to `coefs_`.
 
     image_shape_ : tuple of int
-        Rows, columns and channels.
+        Rows, columns and channels of an image.
 
     loss_ , best_loss_ : float
-        Loss of the last epoch, and the lowest.
+        Loss of the last epoch, and the lowest loss of all epochs.
 
     loss_curve_ : list of float
         Loss of each epoch.
 
     validation_scores_, validation_loss_curve_ : list of float
-        Score and loss of the samples held out after each epoch.
+        Score and loss of the held-out samples after each epoch.
 
     best_validation_score_ : float or None
+        Highest of `validation_scores_`.
 
     n_iter_ : int
         Number of epochs.
 
     t_ : int
-        Number of training samples seen.
+        Number of training samples seen; an image counts once in each epoch.
 
     n_layers_ : int
         Number of layers, input and output included.
 
     n_outputs_ : int
-        Number of outputs.
+        Number of units of the output layer.
 
     out_activation_ : {"softmax", "logistic"}
         Activation of the output layer.
@@ -190,7 +200,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         ``rows * columns * channels``.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        If X is a DataFrame with string column names.
+        Names of the features, if X is a DataFrame with string column names.
 
     See Also
     --------
@@ -250,7 +260,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
             Labels.
 
         classes : array-like of shape (n_classes,), default=None
-            All labels there will be; needed in the first call.
+            All labels that any call will have; needed in the first call.
 
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -283,7 +293,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         Returns
         -------
         probabilities : ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`; of multilabel y each label's own.
+            Probabilities in the order of `classes_`; for multilabel y those of each label by itself.
         """
         return np.ascontiguousarray(
             self._mean_outputs(X, lambda logits: self._loss.probabilities(logits.T.copy()).T)

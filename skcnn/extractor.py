@@ -24,7 +24,7 @@ _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 @dataclass(eq=False, repr=False)
 class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
-    """Convolve images with a bank of filters, encode, pool and flatten.
+    """Convolve images with a bank of filters, encode the responses, pool and flatten.
 
     The filters are fixed, learned from patches of the images without labels, or those of a network.
 
@@ -40,34 +40,34 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         - A network, whose layers before its first `Dense` become the transformer; the parameters
           below up to `pool_grid` are not used then. If it is not fitted, a clone is fitted on X
           and y. A fitted one is used as it is; `clone` and searches forget that it was fitted
-          unless it is wrapped in `sklearn.frozen.FrozenEstimator`.
+          unless you wrap it in `sklearn.frozen.FrozenEstimator`.
 
     n_filters : int, default=None
-        Number of filters that are learned or of "gabor"; None means 64, or as many as the patches
+        Number of filters of a learned bank or of "gabor". None means 64, or as many as the patches
         allow, and 8 for "gabor". The other banks have a fixed number.
 
     kernel_size : int or (int, int), default=None
-        Rows and columns of filters that are learned or of "gabor"; None means 5, no more than the
-        image has, and 7 for "gabor". The other banks are 3x3.
+        Rows and columns of the filters of a learned bank or of "gabor". None means 5, or as many as
+        the image has, and 7 for "gabor". The other banks are 3x3.
 
     n_patches : int, default=100_000
-        Number of patches, from random places, that filters, whitening and quantiles are learned
+        Number of patches, from random positions, that filters, whitening and quantiles are learned
         from.
 
     normalize : {"auto", "contrast", "mean"} or None, default="auto"
-        What is done to each patch: its mean is subtracted, and with "contrast" it is divided by
-        the root of its variance plus `contrast_epsilon`. "auto" means "contrast" for "random",
-        "patches" and "kmeans", "mean" for "pca", None for other filters.
+        How each patch is normalised. "mean" subtracts its mean; "contrast" also divides it by the
+        root of its variance plus `contrast_epsilon`. "auto" means "contrast" for "random",
+        "patches" and "kmeans", "mean" for "pca", and None for other filters.
 
     contrast_epsilon : float, default=0.1
-        In units of the variance of all pixels.
+        Number added to the variance of a patch, in units of the variance of all pixels.
 
     whiten : "auto" or bool, default="auto"
-        Whether patches are whitened (ZCA), which is folded into the filters. "auto" means True for
-        "random", "patches" and "kmeans".
+        Whether patches are whitened (ZCA); the whitening is folded into the filters. "auto" means
+        True for "random", "patches" and "kmeans".
 
     whiten_epsilon : float, default=0.3
-        Added to the variance of each principal component, in units of their mean.
+        Number added to the variance of each principal component, in units of their mean variance.
 
     stride : int or (int, int), default=1
         Step of the filters, in pixels.
@@ -78,19 +78,20 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
 
     activation : {"identity", "relu", "leaky_relu", "logistic", "tanh", "elu", "silu", "gelu", \
             "crelu", "soft_threshold", "triangle"}, default="relu"
-        What is made of a response z. "crelu": two codes, ``max(z, 0)`` and ``max(-z, 0)``;
-        "soft_threshold": ``max(z - t, 0)`` and ``max(-z - t, 0)``; "triangle": how much nearer
-        than on average the filter, as a centre, is to the patch, ``max(0, mean distance -
-        distance)``. Learned filters have length 1, but for "triangle".
+        How a response z is encoded. "crelu" gives two codes, ``max(z, 0)`` and ``max(-z, 0)``, and
+        so does "soft_threshold", ``max(z - t, 0)`` and ``max(-z - t, 0)``. "triangle" takes the
+        filters as centres and measures how much nearer than on average each one is to the patch,
+        ``max(0, mean distance - distance)``. Learned filters have length 1, except for "triangle".
 
     threshold : float, default=0.25
-        Of "soft_threshold"; the responses of whitened patches have variance about 1.
+        Threshold t of "soft_threshold"; the responses of whitened patches have a variance of about 1.
 
     threshold_quantile : float, default=None
         If given, the threshold of each filter is this quantile of its absolute responses.
 
     pooling : {"max", "avg", "sum", "global_max", "global_avg", "global_sum"} or None, \
             default="max"
+        How codes are pooled: over windows, over the whole map, or not at all.
 
     pool_size : int or (int, int), default=2
         Rows and columns of the pooling window; clipped to the map.
@@ -104,27 +105,27 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         ``ceil((i + 1) * n / g)`` of n.
 
     flatten : bool, default=True
-        Return features of shape (n_samples, n_features), filter by filter; else maps of shape
-        (n_samples, rows, columns, filters), which a next extractor takes as images.
+        Whether to return features of shape (n_samples, n_features), filter by filter; else maps of
+        shape (n_samples, rows, columns, filters), which a next extractor takes as images.
 
     image_shape : tuple of int, default=None
-        ``(rows, columns)`` or ``(rows, columns, channels)`` of the images in a 2-D X. None means:
-        n-D input tells its own shape; 2-D input whose width is a perfect square holds square
-        images of one channel; any other holds signals, images of one row.
+        As in `CNNClassifier`.
 
     random_state : int, RandomState instance or None, default=None
-        Of the patches and of what learns from them.
+        Determines which patches are drawn, and what is learned from them.
 
     n_jobs : int, default=None
-        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
-        a `joblib.parallel_config` context, -1 all processors.
+        Number of threads. None means 1 unless in a `joblib.parallel_config` context, -1 means all
+        processors.
 
     Attributes
     ----------
     filters_ : ndarray of shape (n_filters, rows, columns, channels)
-        The filters as they are applied, whitening included; of a network its first convolution's.
+        The filters as they are applied, whitening included; those of the first convolution if
+        `filters` is a network.
 
     filter_names_ : list of str
+        A name for each filter.
 
     cnn_ : CNNClassifier or None
         The fitted network, if `filters` is one.
@@ -133,13 +134,14 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
         Rows, columns and channels of the images.
 
     output_shape_ : tuple of int
-        Rows, columns and channels of the maps: as many as filters, twice as many for two codes.
+        Rows, columns and channels of the maps. There are as many channels as filters, or twice as
+        many if each filter has two codes.
 
     n_features_in_ : int
         ``rows * columns * channels``.
 
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        If X is a DataFrame with string column names.
+        Names of the features, if X is a DataFrame with string column names.
 
     See Also
     --------
@@ -248,9 +250,9 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     def partial_fit(self, X: ArrayLike, y: None = None) -> Self:
         """Learn from a further piece of the data.
 
-        Scale, whitening and the number of filters are learned from the first piece, which so should
-        be a fair sample of at least some thousand patches; later ones refine the filters, unless
-        these are fixed or "random". What was learned by `fit` is gone on from.
+        Scale, whitening and the number of filters are learned from the first piece, which should
+        therefore be a fair sample of at least some thousand patches. Later pieces refine the
+        filters, unless these are fixed or "random". After `fit`, learning continues from its result.
 
         Parameters
         ----------

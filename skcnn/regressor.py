@@ -23,164 +23,35 @@ SMALLEST_RATE = 1e-6  # that training starts from
 class CNNRegressor(RegressorMixin, BaseCNN):
     """Convolutional neural network regressor, trained by backpropagation.
 
-    Minimises the mean weighted loss plus ``alpha / 2 * ||W||^2 / sum(weights)``. The outputs start at
-    the mean of y. Parameters that `sklearn.neural_network.MLPRegressor` also has mean the same here.
+    The network minimises the mean weighted loss plus ``alpha / 2 * ||W||^2 / sum(weights)``. Its
+    outputs start at the mean of y. Parameters that `sklearn.neural_network.MLPRegressor` also has
+    mean the same here.
 
     Parameters
     ----------
-    layers : tuple of Layer, \
-            default=(Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
-        The hidden layers. The output layer follows from y and is never written. Parameters of
-        layers are set by ``layers__0__filters``, whole layers by ``layers__1``.
-
-    image_shape : tuple of int, default=None
-        ``(rows, columns)`` or ``(rows, columns, channels)`` of the images in a 2-D X. None means:
-        n-D input tells its own shape; 2-D input whose width is a perfect square holds square
-        images of one channel; any other holds signals, images of one row.
-
-    standardize : bool, default=True
-        Subtract the weighted mean of each channel of X and divide by its standard deviation,
-        learned in `fit`. y is taken as it is.
-
-    solver : {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}, default="adam"
-        "adamw" is Adam with `weight_decay` apart from the gradient. "lbfgs" (of SciPy, for little
-        data) minimises the loss of all images at once: an epoch is an iteration, there is no step
-        size, no dropout, no augmentation and no `partial_fit`.
-
-    alpha : float, default=1e-4
-        Strength of the L2 penalty on the coefficients.
-
-    batch_size : int or "auto", default="auto"
-        Images in a mini-batch. "auto" means ``min(200, n_samples)``.
-
-    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "onecycle"}, \
-            default="constant"
-        How the step size changes. "invscaling": divided by ``t_ ** power_t`` after each epoch.
-        "adaptive": divided by 5 whenever the loss (or the validation score) has not improved for
-        more than `n_iter_no_change` epochs, until it is below 1e-6. "cosine" and "onecycle" take
-        `max_iter` epochs to fall to 0 along a cosine, after a rise over the share `warmup`; they
-        are not stopped by `tol` alone.
-
-    learning_rate_init : float, default=1e-3
-        Step size; for "cosine" and "onecycle" the largest.
-
-    power_t : float, default=0.5
-        Exponent of "invscaling".
-
-    warmup : float, default=None
-        Share of all steps over which "cosine" and "onecycle" rise; None means 0 and 0.3.
-
-    max_iter : int, default=100
-        Largest number of epochs.
-
-    max_seconds : float, default=None
-        Training ends with the first epoch that ends later than this.
-
-    shuffle : bool, default=True
-        Whether to shuffle the samples before each epoch.
-
-    random_state : int, RandomState instance or None, default=None
-        Of the initial weights, of shuffling and of what is held out. The same int gives the same
-        weights, bit for bit, for every `n_jobs`.
-
-    tol : float, default=1e-4
-        Training stops when the loss, or with `early_stopping` the validation score, has not
-        improved by `tol` for more than `n_iter_no_change` epochs.
-
-    verbose : bool or int, default=False
-        1: print the loss of each epoch. 2: show a progress bar, if rich is installed.
-
-    warm_start : bool, default=False
-        Let `fit` go on from the previous fit: weights, optimizer, schedule and random state.
-
-    momentum : float, default=0.9
-        Momentum of the solver "sgd".
-
-    nesterovs_momentum : bool, default=True
-        Nesterov's momentum in the solver "sgd".
-
-    early_stopping : bool, default=False
-        Stop by the score of samples that are not trained on, and keep the weights that scored
-        best: those passed as `X_val` and `y_val` to `fit`, else a share of X, taken at random.
-
-    validation_fraction : float, default=0.1
-        The share of X that `early_stopping` holds out.
-
-    scoring : str, callable or None, default=None
-        Score of the samples held out, as `cross_val_score` takes it; None means `score`.
-
-    beta_1, beta_2 : float, default=0.9 and 0.999
-        Decay of the moments in the solvers "adam" and "adamw".
-
-    epsilon : float, default=1e-8
-        Added to the denominator in the solvers "adam", "adamw" and "rmsprop".
-
-    weight_decay : float, default=0.01
-        Of the solver "adamw", on coefficients.
-
-    clip_norm : float, default=None
-        Longer gradients are shortened to this Euclidean norm.
-
-    augment : dict, callable or None, default=None
-        How images are changed at random each time they are trained on: names and strengths, such
-        as ``{"shift": 2, "rotate": 10, "zoom": 0.1, "flip": True}``. "shift" and "crop" in
-        pixels, "flip" and "flip_vertical" True or a probability, "rotate" and "shear" in degrees,
-        "zoom" and "contrast" as shares, "brightness" in standard deviations, "cutout" the side of
-        a square in pixels. Or a function ``f(images, rng)`` of standardised images of shape
-        (n_images, rows, columns, channels) and a `numpy.random.Generator`.
-
-    n_test_augment : int, default=0
-        Predictions are means over the images and so many augmented copies.
-
-    n_iter_no_change : int, default=10
-        Epochs without improvement that `tol` allows.
+    layers, image_shape, standardize, solver, alpha, batch_size, learning_rate, \
+            learning_rate_init, power_t, warmup, max_iter, max_seconds, shuffle, random_state, \
+            tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
+            validation_fraction, scoring, beta_1, beta_2, epsilon, weight_decay, clip_norm, \
+            augment, n_test_augment, n_iter_no_change, n_jobs
+        As in `CNNClassifier`, which describes them. `standardize` concerns X; y is taken as it is.
 
     loss : {"squared_error", "absolute_error", "huber", "poisson"}, default="squared_error"
-        Added over the outputs. "huber" is squared up to `delta` and linear beyond; "poisson" is for
-        counts, and predicts by the exponential function.
+        Loss of an output; the losses of several outputs are added. "huber" is squared up to `delta`
+        and linear beyond; "poisson" is for counts, and predicts by the exponential function.
 
     delta : float, default=1.0
-        Of "huber", in units of y.
-
-    n_jobs : int, default=None
-        Number of workers: forks of the process on Linux, threads elsewhere. None means 1 unless in
-        a `joblib.parallel_config` context, -1 all processors.
+        Where the loss "huber" becomes linear, in units of y.
 
     Attributes
     ----------
-    coefs_, intercepts_ : list of ndarray
-        As those of `CNNClassifier`.
-
-    image_shape_ : tuple of int
-        Rows, columns and channels.
-
-    loss_ , best_loss_ : float
-        Loss of the last epoch, and the lowest.
-
-    loss_curve_ : list of float
-        Loss of each epoch.
-
-    validation_scores_, validation_loss_curve_ : list of float
-        Score and loss of the samples held out after each epoch.
-
-    best_validation_score_ : float or None
-
-    n_iter_ : int
-        Number of epochs.
-
-    t_ : int
-        Number of training samples seen.
-
-    n_layers_, n_outputs_ : int
+    coefs_, intercepts_, image_shape_, loss_, best_loss_, loss_curve_, validation_scores_, \
+            validation_loss_curve_, best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, \
+            n_features_in_, feature_names_in_
+        As in `CNNClassifier`.
 
     out_activation_ : {"identity", "exponential"}
         Activation of the output layer.
-
-    n_features_in_ : int
-        ``rows * columns * channels``.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        If X is a DataFrame with string column names.
 
     See Also
     --------

@@ -1,53 +1,98 @@
-"""Everything known about the data of a fit, as one thing."""
+"""Everything known about the data of a fit, as one thing: checked images, targets, and which are held out."""
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 
 import numpy as np
+from sklearn.utils.validation import _check_sample_weight
 
-from skcnn._data import images as checks
-from skcnn._data.held_out import HeldOut, split
+from skcnn._data.augment import check_augment
+from skcnn._data.images import (
+    channel_statistics,
+    check_features,
+    check_images,
+    check_images_as_fitted,
+    float_type,
+    infer_image_shape,
+)
 from skcnn._data.targets import Targets
 
 
-@dataclass(frozen=True)
+@dataclass
+class HeldOut:
+    """Samples that a fit does not train on, but validates with.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_images, n_features)
+    index : ndarray of int
+        The images of X that are held out.
+    y : array-like
+        As users gave it, for all of X.
+    targets : ndarray
+        As the loss takes them, for all of X.
+    weights : ndarray of shape (n_images,)
+    """
+
+    X: np.ndarray
+    index: np.ndarray
+    y: object
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass
 class Samples:
     """Checked images and targets, and which of them are trained on.
 
     Attributes
     ----------
+    given : (X, y, sample_weight)
+        As the user gave them.
     X : ndarray of shape (n_images, n_features)
         Images in their own dtype.
     image_shape : (int, int, int)
         Rows, columns and channels.
-    y : array-like
-        Targets as the user gave them.
     targets : Targets
     weights : ndarray of shape (n_images,)
         Weights in the loss, in the float type of the computation.
     train_index : ndarray of int
         The images to train on.
+    features : dict
+        The fitted attributes ``n_features_in_`` and, if X has names, ``feature_names_in_``.
+    augmentation : Augmentation, CallableAugmentation or None
     held_out : HeldOut or None
     """
 
+    given: tuple
     X: np.ndarray
     image_shape: tuple
-    y: object
     targets: Targets
     weights: np.ndarray
     train_index: np.ndarray
+    features: dict
+    augmentation: object
     held_out: HeldOut | None = None
 
     def split(self, fraction, seed):
-        """Return the samples with a share of them held out."""
-        train_index, index = split(self.targets, self.weights, fraction, seed)
-        held_out = HeldOut(self.X, index, self.y, self.targets.values, self.weights)
-        return replace(self, train_index=train_index, held_out=held_out)
+        """Hold out a share of the samples; each class keeps its share."""
+        self.train_index, index = _split(self.targets, self.weights, fraction, seed)
+        self.held_out = HeldOut(self.X, index, self.given[1], self.targets.values, self.weights)
 
-    def with_validation(self, X, y, targets):
-        """Return the samples with others held out: checked images and their targets."""
+    def validate_with(self, X, y, estimator):
+        """Hold out images of their own, which are given apart from those to train on."""
+        if X is None or y is None:
+            given, missing = ("X_val", "y_val") if y is None else ("y_val", "X_val")
+            raise ValueError(f"{missing} must be passed together with {given}. Got None instead.")
+        X, own_shape = check_images(X, estimator)
+        if own_shape not in (None, self.image_shape) or X.shape[1] != np.prod(self.image_shape):
+            raise ValueError(
+                f"X_val must hold images of the shape of those in X, {self.image_shape}. "
+                f"Got {own_shape or X.shape[1:]} instead."
+            )
+        targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
         ones = np.ones(len(X), self.weights.dtype)
-        held_out = HeldOut(X, np.arange(len(X)), y, targets.values, ones)
-        return replace(self, held_out=held_out)
+        self.held_out = HeldOut(X, np.arange(len(X)), y, targets, ones)
 
     def train_weights(self):
         """Return the weights of the samples, 0 for those that are not trained on."""
@@ -55,19 +100,75 @@ class Samples:
         weights[self.train_index] = self.weights[self.train_index]
         return weights
 
-    def channel_statistics(self):
-        """Return mean and standard deviation of each channel of the images to train on."""
+    def statistics(self, standardize):
+        """Return the mean and the deviation of each channel by which images are standardised."""
+        channels = self.image_shape[2]
+        if not standardize:
+            return np.zeros(channels), np.ones(channels)
         is_plain = np.ptp(self.weights) == 0 and len(self.train_index) == len(self.X)
         weights = None if is_plain else self.train_weights()
-        return checks.channel_statistics(self.X, self.image_shape, weights)
+        return channel_statistics(self.X, self.image_shape, weights)
 
 
-def check_validation_images(X, image_shape, estimator):
-    """Return images to validate on as a checked 2-D array of images of the right shape."""
-    X, own_shape = checks.check_images(X, estimator)
-    if own_shape not in (None, image_shape) or X.shape[1] != np.prod(image_shape):
+def check_samples(estimator, given, known, in_pieces=False):
+    """Return what the user gave as checked `Samples`, all of them to be trained on.
+
+    Parameters
+    ----------
+    estimator : CNNClassifier or CNNRegressor
+    given : (X, y, sample_weight)
+    known : dict
+        Attributes that earlier data has set, among them ``_progress`` if training goes on.
+    in_pieces : bool
+        Whether more data may follow.
+    """
+    X, y, sample_weight = given
+    if "_progress" in known:
+        X, image_shape = check_images_as_fitted(X, estimator), estimator.image_shape_
+    else:
+        X, own_shape = check_images(X, estimator)
+        image_shape = infer_image_shape(X.shape[1], own_shape, estimator.image_shape)
+    targets = estimator._encode_targets(y, len(X), known)
+    dtype = float_type(X.dtype)
+    weights = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    weights = estimator._weigh(targets, weights, in_pieces)
+    if not weights.any():
+        raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")
+    features = {} if "_progress" in known else _features(estimator, given[0], X)
+    augmentation = check_augment(estimator.augment, image_shape)
+    index = np.arange(len(X))
+    return Samples(given, X, image_shape, targets, weights, index, features, augmentation)
+
+
+def _features(estimator, X, checked):
+    """Return the attributes that scikit-learn keeps of the features of X."""
+    named = copy.copy(estimator)
+    for name in ("n_features_in_", "feature_names_in_"):
+        vars(named).pop(name, None)
+    before = set(vars(named))
+    check_features(named, X, checked, reset=True)
+    return {name: value for name, value in vars(named).items() if name not in before}
+
+
+def _split(targets, weights, fraction, seed):
+    """Return the indices of the samples to train on, and of those held out, both sorted."""
+    if targets.strata is not None:
+        codes, counts = np.unique(targets.strata, return_counts=True)
+        if counts.min() < 2:
+            label = targets.attributes["classes_"].tolist()[codes[counts.argmin()]]
+            raise ValueError(
+                "early_stopping=True must have at least two samples of each class, to hold some "
+                f"out. Got one of class {label!r} instead: add samples, pass X_val and y_val, or "
+                "set early_stopping=False."
+            )
+    from sklearn.model_selection import train_test_split  # takes long to import
+
+    train, held = train_test_split(
+        np.arange(len(weights)), test_size=fraction, stratify=targets.strata, random_state=seed
+    )
+    if not (weights[train].any() and weights[held].any()):
         raise ValueError(
-            f"X_val must hold images of the shape of those in X, {image_shape}. "
-            f"Got {own_shape or X.shape[1:]} instead."
+            "sample_weight must be positive for some of the samples trained on and for some of those "
+            "that early_stopping=True holds out. Got only zeros for one of them instead."
         )
-    return X
+    return np.sort(train), np.sort(held)

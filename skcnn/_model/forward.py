@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from skcnn._engine.blocks import even_slices
-from skcnn._model.shards import images_to_predict
+from skcnn._model.shards import predicted_parts
 from skcnn._workers.pool import open_pool
 
 # Positions of maps that are transposed into features at once: 1,568 of 157 images took 0.6 of the time
@@ -61,7 +61,7 @@ class Prediction:
         self._weights = weights
         self._images = images
         self._outputs = outputs
-        self.parts = predicted_parts(network, len(images))
+        self.parts = predicted_parts(len(images), network.map_size)
 
     @cached_property
     def _runner(self):
@@ -72,11 +72,6 @@ class Prediction:
         part = self.parts[item]
         y, _ = self._runner.output(self._images, part, worker)
         _write_images(y, self._outputs[part])
-
-
-def predicted_parts(network, n_images):
-    """Return slices of images that are predicted together."""
-    return even_slices(n_images, images_to_predict(network.map_size))
 
 
 def predict_outputs(network, weights, images, n_jobs):

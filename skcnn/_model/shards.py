@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from skcnn._engine.blocks import LINE_BYTES
+from skcnn._engine.blocks import LINE_BYTES, even_slices
 
 # Images in one shard of a batch: as many as keep its largest map at SHARD_SIZE numbers, within
 # limits. Below 16 runs get too short, above 64 nothing is gained (Zen 4, 2026-11: 32 of 32x32x64
@@ -54,3 +54,8 @@ def images_to_predict(map_size):
     in_line = LINE_BYTES // np.dtype(np.float32).itemsize
     whole = n_images // in_line * in_line
     return whole if whole & (whole - 1) else n_images - n_images // 16
+
+
+def predicted_parts(n_images, map_size):
+    """Return slices of images that are predicted together."""
+    return even_slices(n_images, images_to_predict(map_size))

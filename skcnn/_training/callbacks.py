@@ -2,8 +2,6 @@
 
 import copy
 
-from skcnn._data.images import check_features
-
 
 class CallbackSupportMixin:
     """scikit-learn's mixin of this name, imported when it is used: it takes long, and is new in 1.9."""
@@ -35,42 +33,39 @@ class CallbackSupportMixin:
         return Support._init_callback_context(self, **kwargs)
 
 
-NAMES = ("n_features_in_", "feature_names_in_")
-
-
 class Observer:
     """Calls an estimator's callbacks at the start and the end of each epoch.
 
     Parameters
     ----------
     estimator : CNNClassifier or CNNRegressor
-    data : (X, y, sample_weight)
-        As `fit` was given them.
-    checked : ndarray of shape (n_images, n_features)
-        X, checked.
+    given : (X, y, sample_weight)
+        As the user gave them to `fit`.
     attributes : dict
         Fitted attributes, among them ``_progress``, whose weights the epochs change.
     max_iter : int
     """
 
-    def __init__(self, estimator, data, checked, attributes, max_iter):
-        X, y, sample_weight = data
-        self.attributes = attributes
+    def __init__(self, estimator, given, attributes, max_iter):
+        X, y, sample_weight = given
+        self._attributes = attributes
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit = self._epoch = None
         if vars(estimator).keys() & {"_skl_callbacks", "_parent_callback_ctx"}:
-            named = copy.copy(estimator)
-            check_features(named, X, checked, reset=True)
-            self._names = {n: vars(named)[n] for n in NAMES if n in vars(named)}
             self._fit = estimator._init_callback_context(max_subtasks=max_iter)
             self._fit.call_on_fit_task_begin(**self._arguments)
 
+    def fitted_attributes(self):
+        """Return the attributes that make the estimator predict as after the last epoch."""
+        progress = self._attributes["_progress"]
+        model = self._attributes["_model"].with_weights(progress.chosen_weights)
+        return self._attributes | {"_model": model}
+
     def _fitted(self):
-        """Return the attributes that make a copy of the estimator predict as after this epoch."""
-        progress = copy.copy(self.attributes["_progress"])
-        model = self.attributes["_model"].with_weights(progress.chosen_weights)
-        return self.attributes | self._names | {"_progress": progress, "_model": model}
+        """Return the same, apart from the progress that goes on."""
+        attributes = self.fitted_attributes()
+        return attributes | {"_progress": copy.copy(attributes["_progress"])}
 
     def begin_epoch(self):
         """Report that an epoch begins."""

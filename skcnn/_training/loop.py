@@ -86,14 +86,22 @@ def train(session, n_jobs):
         trainer = Trainer(task, progress.weights, progress.optimizer, pool)
         epochs = Epochs(session, trainer)
         run = descend if progress.optimizer is not None else minimise
+        warning = None
         try:
-            ends_early = run(session, trainer, epochs)
+            if not run(session, trainer, epochs):
+                warning = _not_converged(progress, limits)
         except KeyboardInterrupt:
             if epochs.n_complete == 0:
                 raise
             epochs.forget()
-            return UserWarning("Training interrupted by user.")
-    if ends_early or limits.max_iter == 1 or progress.schedule.runs_its_length:
+            warning = UserWarning("Training interrupted by user.")
+    session.observer.end()
+    return warning
+
+
+def _not_converged(progress, limits):
+    """Return a warning that the last epoch has come too early, or None."""
+    if limits.max_iter == 1 or progress.schedule.runs_its_length:
         return None
     kind = "Stochastic Optimizer" if progress.optimizer is not None else "lbfgs"
     return ConvergenceWarning(

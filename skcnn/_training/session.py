@@ -110,3 +110,7 @@ class Session:
     validation: object
     report: object
     observer: object
+
+    def fitted_attributes(self):
+        """Return the attributes that make the estimator predict as after the last epoch."""
+        return self.observer.fitted_attributes()

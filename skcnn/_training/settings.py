@@ -76,10 +76,10 @@ def make_schedule(estimator, n_steps):
     return Constant(rate)
 
 
-def batch_size(estimator, samples):
-    """Return the number of images in a mini-batch of these samples."""
+def batch_size(estimator, n_images):
+    """Return the number of images in a mini-batch of so many."""
     size = BATCH_SIZE if estimator.batch_size == "auto" else estimator.batch_size
-    return min(size, len(samples.train_index))
+    return min(size, n_images)
 
 
 def make_limits(estimator, n_epochs):

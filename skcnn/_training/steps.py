@@ -8,8 +8,8 @@ import numpy as np
 from skcnn._data.augment import epoch_key
 from skcnn._data.images import AugmentedImages
 from skcnn._engine.blocks import even_slices
-from skcnn._model.forward import Runner, predicted_parts
-from skcnn._model.shards import shard_slices
+from skcnn._model.forward import Runner
+from skcnn._model.shards import predicted_parts, shard_slices
 from skcnn._training.optimizers import clip_norm
 
 
@@ -80,7 +80,7 @@ class TrainingJob:
         self.order = pool.array((len(task.train_index),), np.intp)
         self.losses = pool.array((n_shards,), np.float64)
         self.grads = pool.array((n_shards, network.n_weights), weights.dtype)
-        self.parts = predicted_parts(network, task.n_held_out)
+        self.parts = predicted_parts(task.n_held_out, network.map_size)
         self.outputs = pool.array((task.n_held_out, network.output_shape[2]), weights.dtype)
 
     def shards(self, start, stop):

@@ -5,10 +5,12 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from skcnn._data.images import check_images_as_fitted
+from skcnn._data.samples import check_samples
 from skcnn._estimator import BaseCNN
 from skcnn._model.trace import aligned, named_layers
 from skcnn._training.session import Progress
 from skcnn._training.settings import check_settings
+from skcnn._training.start import begin_model
 from skcnn._workers.pool import open_pool
 from skcnn.layers.base import Shard, Workspace
 
@@ -104,9 +106,9 @@ class _Loss:
             estimator = clone(estimator).set_params(random_state=rng)
             estimator._validate_params()
             check_settings(estimator)
-            samples = estimator._check_samples(X, y, None, {}, in_pieces=False)
+            samples = check_samples(estimator, (X, y, None), {})
             X, targets = samples.X, samples.targets
-            model = estimator._new_model(samples, Progress.begin(rng))
+            model = begin_model(estimator, samples, Progress.begin(rng))
         self.network, vector = model.network, model.weights.astype(np.float64)
         learned = vector[: self.network.n_learned]
         learned += NOISE * rng.normal(size=len(learned))

@@ -1,0 +1,72 @@
+"""The start of a training: from an estimator's parameters and samples to a model and a `Session`."""
+
+import copy
+
+from sklearn.utils import check_random_state
+
+from skcnn._model.model import Model
+from skcnn._model.network import build_network
+from skcnn._training.callbacks import Observer
+from skcnn._training.reports import make_report
+from skcnn._training.session import Session
+from skcnn._training.settings import batch_size, make_limits, make_optimizer, make_schedule
+from skcnn._training.steps import Task
+from skcnn._training.validation import Validation
+
+
+def begin_model(estimator, samples, progress):
+    """Return the network at its beginning; `progress` gets weights, optimizer and schedule."""
+    size = batch_size(estimator, len(samples.train_index))
+    n_batches = -(-len(samples.train_index) // size)
+    progress.schedule = make_schedule(estimator, n_batches * estimator.max_iter)
+    network = build_network(estimator.layers, samples.image_shape, samples.targets.n_outputs)
+    random_state = check_random_state(estimator.random_state)
+    weights = network.initial_weights(random_state, samples.weights.dtype)
+    first_outputs = estimator._first_outputs(samples.targets, samples.train_weights())
+    network.public_weights(weights)[1][-1][...] = first_outputs
+    progress.weights = weights
+    progress.random_state = copy.deepcopy(random_state)  # the user's own must not go on
+    progress.optimizer = make_optimizer(estimator, weights, network.n_coefs)
+    return Model(network, weights, *samples.statistics(estimator.standardize))
+
+
+def resume_model(estimator):
+    """Return the model of a fitted estimator; an error if `layers` no longer describe it."""
+    network = estimator._model.network
+    shapes = network.image_shape, network.output_shape[2]
+    if build_network(estimator.layers, *shapes).places != network.places:
+        raise ValueError(
+            "layers must have weights of the same shapes as in the previous fit when training "
+            "goes on (warm_start or partial_fit)."
+        )
+    return estimator._model
+
+
+def open_session(estimator, samples, model, progress, n_epochs):
+    """Return what `train` needs: the task, how far it has come, when it ends, and who hears of it."""
+    progress.schedule.rate_init = float(estimator.learning_rate_init)
+    attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
+    attributes |= samples.features | {"_model": model, "_progress": progress}
+    dtype, held_out = progress.weights.dtype, samples.held_out
+    task = Task(
+        network=model.network,
+        loss=samples.targets.loss,
+        images=model.images(samples.X, dtype),
+        train_index=samples.train_index,
+        targets=samples.targets.values,
+        sample_weight=samples.weights,
+        alpha=estimator.alpha,
+        batch_size=batch_size(estimator, len(samples.train_index)),
+        shuffle=estimator.shuffle,
+        clip_norm=estimator.clip_norm,
+        augment=samples.augmentation,
+        seed=progress.seed,
+    )
+    validation = None
+    if held_out is not None:
+        validation = Validation(held_out, estimator, attributes)
+        task.held_out = model.images(held_out.X, dtype)
+        task.held_out_index = held_out.index
+    observer = Observer(estimator, samples.given, attributes, n_epochs)
+    report = make_report(estimator.verbose, n_epochs)
+    return Session(task, progress, make_limits(estimator, n_epochs), validation, report, observer)
