@@ -254,7 +254,7 @@ BAD = {
     "y_val only": ({"y_val": Y_VAL}, {}, Y, "X_val must be passed together with y_val"),
     "shape": ({"X_val": X_VAL[:, :3], "y_val": Y_VAL}, {}, Y,
               r"X_val must hold images .*\(4, 5, 1\). Got \(3, 5, 1\) instead"),
-    "turned": ({"X_val": X_VAL.transpose(0, 2, 1), "y_val": Y_VAL}, {}, Y,
+    "transposed": ({"X_val": X_VAL.transpose(0, 2, 1), "y_val": Y_VAL}, {}, Y,
                r"X_val must hold images .*\(4, 5, 1\). Got \(5, 4, 1\) instead"),
     "width": ({"X_val": np.ones((35, 19)), "y_val": Y_VAL}, {}, Y,
               r"X_val must hold images .*\(4, 5, 1\). Got \(19,\) instead"),

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from skcnn import CNNClassifier
 from skcnn._engine import blocks, plan
 from skcnn._engine.kernels import BY_ROWS, kernel_for
-from skcnn._engine.products import row_products, sums_shape, turned_shape
+from skcnn._engine.products import row_products, sums_shape, transposed_shape
 from skcnn._model.conv_pool import ConvPool
 from skcnn._model.network import Network
 from skcnn.layers import AvgPool, Conv, Dense, MaxPool
@@ -145,7 +145,7 @@ def test_convolution_with_pooling(rows, columns, c, filters, size, stride, paddi
 
 
 @pytest.mark.parametrize(
-    ("n_left", "n_right", "turns"),
+    ("n_left", "n_right", "transposes"),
     [
         (9, 8, False),
         (27, 32, False),
@@ -156,14 +156,14 @@ def test_convolution_with_pooling(rows, columns, c, filters, size, stride, paddi
     ],
 )
 @pytest.mark.parametrize("run", [1, 63, 640, 1000, 1792])
-def test_products_of_rows(n_left, n_right, turns, run):
-    """Few results in pieces, more of few right rows turned, others as they are: the same sum."""
+def test_products_of_rows(n_left, n_right, transposes, run):
+    """Few results in pieces, more of few right rows transposed, others as they are: the same sum."""
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((3, n_left, run)), rng.standard_normal((3, n_right, run))
     shape = 4, n_left, n_right, run  # room for one row more than there is
-    scratch, turned = (np.full(f(*shape), np.nan) for f in (sums_shape, turned_shape))
-    assert (turned.size > 0) == turns
-    found = row_products(left, right, scratch, turned)
+    scratch, transposed = (np.full(f(*shape), np.nan) for f in (sums_shape, transposed_shape))
+    assert (transposed.size > 0) == transposes
+    found = row_products(left, right, scratch, transposed)
     assert_allclose(found, np.einsum("rik,rjk->ij", left, right), atol=1e-10)
 
 

@@ -214,9 +214,9 @@ def test_two_pools_share_the_number_of_processes(monkeypatch):
     monkeypatch.setattr(pools, "START_FLOPS", -1)
     stop_workers()
     with open_pool(2) as first, open_pool(2) as second:
-        assert type(first).__name__ == "Processes"
-        assert type(second).__name__ == "Threads"
-    assert len(processes._idle) == 1
+        assert len(first._workers) == 1
+        assert not second._workers
+    assert len(processes._workers) == 1
 
 
 def test_little_work_is_done_alone():

@@ -9,7 +9,7 @@ from skcnn._engine.blocks import STATISTICS_BYTES, even_slices, spaced
 
 
 def flatten_images(X):
-    """Return ``(X as it is or as a 2-D view, image shape that X tells or None)``."""
+    """Return X as it is or as a 2-D view, and the shape of an image if X has it, else None."""
     shape = getattr(X, "shape", None)
     if shape is None and isinstance(X, list | tuple):
         X = _to_array(X)
@@ -35,26 +35,26 @@ def _to_array(X):
     return array if array.ndim > 2 else np.asarray(X, dtype=array.dtype)
 
 
-def infer_image_shape(n_features, told, image_shape):
+def infer_image_shape(n_features, own_shape, image_shape):
     """Return ``(rows, columns, channels)``.
 
     Parameters
     ----------
     n_features : int
         Width of the 2-D X.
-    told : tuple or None
-        The shape that n-D input has told.
+    own_shape : tuple or None
+        The shape of an image if X is n-D.
     image_shape : tuple or None
         The estimator's parameter.
     """
     if image_shape is None:
         side = int(np.sqrt(n_features))
         square = (side, side, 1) if side * side == n_features else (1, n_features, 1)
-        return told or square
+        return own_shape or square
     shape = tuple(int(n) for n in (*image_shape, 1)[:3])
-    if told is not None and told != shape:
+    if own_shape is not None and own_shape != shape:
         raise ValueError(
-            f"image_shape must be the shape of the images in X, {told}. Got {shape} instead."
+            f"image_shape must be the shape of the images in X, {own_shape}. Got {shape} instead."
         )
     if np.prod(shape) != n_features:
         raise ValueError(
@@ -77,24 +77,24 @@ def check_image_shape(image_shape):
 
 
 def check_images(X, estimator):
-    """Return X as a checked 2-D array, of any real dtype, and the image shape that X tells."""
-    flat, told = flatten_images(X)
-    return _check_flat(flat, estimator), told
+    """Return X as a checked 2-D array of any real dtype, and the shape of an image if X is n-D."""
+    flat, own_shape = flatten_images(X)
+    return _check_flat(flat, estimator), own_shape
 
 
 def check_images_as_fitted(X, estimator, finite=True):
     """Return X as a checked 2-D array, and raise an error unless it is like the X of fit.
 
-    Without `finite`, of float arrays that need no other check each value is left to `Images`.
+    If not `finite`, plain float arrays are not searched for NaN and infinity; `Images` does that.
     """
-    flat, told = flatten_images(X)
-    is_table = told is None and len(getattr(flat, "shape", ())) == 2
+    flat, own_shape = flatten_images(X)
+    is_table = own_shape is None and len(getattr(flat, "shape", ())) == 2
     if is_table:
         check_features(estimator, X, flat, reset=False)  # an error of names before one of values
     checked = _check_flat(flat, estimator, finite)
-    if told not in (None, estimator.image_shape_):
+    if own_shape not in (None, estimator.image_shape_):
         raise ValueError(
-            f"X must hold images of shape {estimator.image_shape_}, as in fit. Got {told} instead."
+            f"X must hold images of shape {estimator.image_shape_}, as in fit. Got {own_shape} instead."
         )
     if not is_table:
         check_features(estimator, checked, checked, reset=False)
@@ -112,7 +112,7 @@ def _check_flat(flat, estimator, finite=True):
 
 
 def _is_in_order(flat, finite):
-    """Whether X is a plain array with nothing to find fault with; false does not mean there is."""
+    """Return whether X surely is a plain array that needs no further check."""
     if (
         type(flat) is not np.ndarray
         or flat.ndim != 2
@@ -198,9 +198,9 @@ class Images:
 
 
 def _spaced_out(images):
-    """Return images whose rows do not all begin at the same few places of the cache.
+    """Return images whose rows do not all begin in the same few sets of the cache.
 
-    To turn 64 images of 32x32x3 into maps took a quarter of the time (Zen 5, 2026-11).
+    Transposing 64 images of 32x32x3 into maps then took a quarter of the time (Zen 5, 2026-11).
     """
     n_features = images.shape[1]
     if spaced(n_features) == n_features:

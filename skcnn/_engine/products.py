@@ -9,7 +9,7 @@ from skcnn._engine.blocks import (
     PIECE_ROWS,
     ROW_RESULTS,
     SMALL_PRODUCT,
-    TURNED_ROWS,
+    TRANSPOSED_ROWS,
 )
 
 
@@ -39,17 +39,17 @@ def _pieces(b, n_columns):
     return b.reshape(*b.shape[:-1], -1, n_columns).swapaxes(-3, -2)
 
 
-def _is_turned(n_left, n_right):
+def _transposes_right(n_left, n_right):
     """Whether `row_products` first copies the right matrices to a transposed order."""
     n_results = n_left * n_right
     small = n_results * PIECE_COLUMNS[0] <= SMALL_PRODUCT
-    return small and n_results > ROW_RESULTS and n_right <= TURNED_ROWS
+    return small and n_results > ROW_RESULTS and n_right <= TRANSPOSED_ROWS
 
 
 def _row_piece(n_left, n_right, run):
     """Return how many columns of rows of length `run` are multiplied at once."""
     n_results = n_left * n_right
-    if n_results > ROW_RESULTS and not _is_turned(n_left, n_right):
+    if n_results > ROW_RESULTS and not _transposes_right(n_left, n_right):
         return run
     n_pieces = -(-run // min(SMALL_PRODUCT // n_results, PIECE_ROWS))
     in_line = LINE_BYTES // np.dtype(np.float32).itemsize
@@ -62,18 +62,18 @@ def sums_shape(n_stacked, n_left, n_right, run):
     return (n_stacked, n_pieces, n_left, n_right)
 
 
-def turned_shape(n_stacked, n_left, n_right, run):
+def transposed_shape(n_stacked, n_left, n_right, run):
     """Return the shape of the work buffer for the transposed right matrices of `row_products`."""
-    return (n_stacked, run, n_right) if _is_turned(n_left, n_right) else (0,)
+    return (n_stacked, run, n_right) if _transposes_right(n_left, n_right) else (0,)
 
 
-def row_products(left, right, scratch, turned):
+def row_products(left, right, scratch, transposed):
     """Return the sum of ``left @ right.T`` over stacked matrices, a few columns at a time."""
     n_stacked, n_left, run = left.shape
     right = right.swapaxes(1, 2)
-    if turned.size:
-        np.copyto(turned[:n_stacked], right)
-        right = turned[:n_stacked]
+    if transposed.size:
+        np.copyto(transposed[:n_stacked], right)
+        right = transposed[:n_stacked]
     size = _row_piece(n_left, right.shape[2], run)
     n_whole = run // size
     whole = right[:, : n_whole * size].reshape(n_stacked, n_whole, size, -1)

@@ -14,7 +14,7 @@ import numpy as np
 from skcnn._engine.blocks import MOVE_FLOPS, PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.buffers import Mask, Scratch, Zeros
 from skcnn._engine.geometry import taps_within
-from skcnn._engine.products import multiply, row_products, sums_shape, turned_shape
+from skcnn._engine.products import multiply, row_products, sums_shape, transposed_shape
 
 
 class RowKernel:
@@ -45,7 +45,7 @@ class RowKernel:
             "wide": Zeros((plan.phases, n_rows, plan.channels * plan.columns.size, spaced(run))),
             "z": Scratch((plan.phases, n_out, plan.filters, spaced(run))),
             "products": Scratch(sums_shape(*products)),
-            "turned": Scratch(turned_shape(*products)),
+            "transposed": Scratch(transposed_shape(*products)),
             "total": Scratch((plan.kernel_volume, plan.filters)),
             "pieces": Scratch(gradient_shape(plan, n_images)),
             "dz": Zeros((n_gradient, n_filters, plan.columns.n_out, n_images)),
@@ -114,7 +114,7 @@ class RowKernel:
             windows = self._windows(x, work, rows)
             parts = source.block(rows, self._block(work, rows, x.shape[3]), inner)
             for phase, part in enumerate(parts):
-                total += row_products(windows[phase], part, work["products"], work["turned"])
+                total += row_products(windows[phase], part, work["products"], work["transposed"])
         dcoef.reshape(plan.filters, plan.kernel_volume)[...] = total.T
 
 

@@ -319,7 +319,7 @@ def _scatter(tiles, block, gathered, dx):
     for row, number in tiles.block_rows(block):
         own = gathered[:, :, :, row]
         first = number * TILE - tiles.plan.rows.before
-        # the first two rows were begun by the tiles above; nobody has written the other four
+        # the tiles above have written the first two rows already, but none of the other four
         for taps, begun in ((slice(0, 2), number > 0), (slice(2, READ), False)):
             start, stop = max(first + taps.start, 0), min(first + taps.stop, len(dx))
             if start < stop:

@@ -10,8 +10,8 @@ from skcnn.layers.pool import MaxPool
 class ConvPool(Layer):
     """What a `Conv` and a `MaxPool` compute, for the network's own use.
 
-    The convolution's output is pooled block by block while it is in cache and never stored; of the
-    backward pass's needs only who was the maximum is kept. Intercept and activation, which are
+    The convolution's output is pooled block by block while it is in cache, and never stored; for the
+    backward pass, masks keep which value was the maximum. Intercept and activation, which are
     monotone, come after the pooling, on a quarter of the values.
 
     Parameters

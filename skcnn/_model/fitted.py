@@ -1,4 +1,4 @@
-"""What a fitted network tells: outputs, weights, curves."""
+"""What a fitted network can be asked for: outputs, weights, curves, tables."""
 
 import numpy as np
 from sklearn.utils import estimator_html_repr
@@ -46,7 +46,7 @@ class FittedNetwork:
         ----------
         image_shape : tuple of int, default=None
             ``(rows, columns)`` or ``(rows, columns, channels)``; needed before `fit`, unless the
-            estimator's own parameter tells it.
+            estimator's own parameter says it.
         n_outputs : int, default=None
             Units of the output layer before `fit`; None means 1.
         as_frame : bool, default=False

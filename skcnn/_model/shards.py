@@ -11,18 +11,18 @@ import numpy as np
 
 from skcnn._engine.blocks import LINE_BYTES, even_slices
 
-# Images in one shard of a batch: as many as keep its largest map at SHARD_SIZE numbers, within
-# limits. Below 16 runs get too short, above 64 nothing is gained (Zen 4, 2026-11: 32 of 32x32x64
-# ran 9% faster than 64, of 28x28x8 64 ran 15% faster than 32). Of tiny maps there may be more, up to
-# WORTHWHILE_SIZE numbers, and smaller batches are not split: each shard costs 0.2 ms of calls.
-# All this depends on network and batch, never on the number of workers.
+# A shard holds as many images as keep its largest map at SHARD_SIZE numbers, between the two limits of
+# SHARD_IMAGES: below 16 images runs get too short, above 64 nothing is gained (Zen 4, 2026-11: 32 images
+# of 32x32x64 ran 9% faster than 64, 64 images of 28x28x8 15% faster than 32). Shards of tiny maps may
+# hold more images, up to WORTHWHILE_SIZE numbers, and smaller batches are not split, since each shard
+# costs 0.2 ms of calls.
 SHARD_SIZE = 2 * 1024 * 1024
 SHARD_IMAGES = (16, 64)
 WORTHWHILE_SIZE = 64 * 1024
 
-# Numbers in the largest map of a shard to predict, of small maps, and images at most: nothing need be
-# kept for a gradient. 28x28x8 pooled went 13% faster by 157 images than by 60, no faster by 313, LeNet-5
-# 5% faster by 110 (Zen 5, 2026-11).
+# Numbers in the largest map, and most images, of a part of a prediction, for which nothing need be kept
+# for a gradient. With maps of 28x28x8, pooled, parts of 157 images ran 13% faster than of 60, and parts
+# of 313 no faster; LeNet-5 ran 5% faster with 110 (Zen 5, 2026-11).
 PREDICT_SIZE = 512 * 1024
 PREDICT_IMAGES = 168
 
@@ -45,10 +45,10 @@ def shard_slices(n_images, map_size):
 def images_to_predict(map_size):
     """Return the number of images that are predicted together: whole lines of the cache.
 
-    With 96 images instead of 90 or 105 networks on 28x28 maps predicted 6 to 11% faster (Zen 5, 2026-11).
-    But rows of a power of two bytes fall on the same lines: with 60 images instead of 64 a network on
-    32x32 maps predicted 4% faster, its first layer 40% (Zen 4, 2026-11); with 30 instead of 32 a wide
-    one 3 to 15% (Zen 5).
+    Whole cache lines pay: with 96 images instead of 90 or 105, networks on 28x28 maps predicted 6 to
+    11% faster (Zen 5, 2026-11). Powers of two do not, since their rows share cache sets: with 60 images
+    instead of 64, a network on 32x32 maps predicted 4% faster, and its first layer 40% (Zen 4, 2026-11);
+    with 30 instead of 32, a wide one 3 to 15% (Zen 5).
     """
     n_images = max(images_per_shard(map_size), min(PREDICT_SIZE // map_size, PREDICT_IMAGES))
     in_line = LINE_BYTES // np.dtype(np.float32).itemsize

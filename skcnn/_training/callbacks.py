@@ -7,7 +7,7 @@ class CallbackSupportMixin:
     """scikit-learn's mixin of this name, imported when it is used: it takes long, and is new in 1.9."""
 
     def set_callbacks(self, *callbacks):
-        """Set the callbacks that `fit` tells of each epoch.
+        """Set the callbacks that `fit` calls at the start and the end of each epoch.
 
         Parameters
         ----------

@@ -70,11 +70,11 @@ class Bar(Silence):
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[result]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
             auto_refresh=False,  # rich would start a thread
         )
-        self._task = self._progress.add_task("epochs", total=max_iter, told="")
+        self._task = self._progress.add_task("epochs", total=max_iter, result="")
 
     def __enter__(self):
         self._progress.start()
@@ -84,10 +84,10 @@ class Bar(Silence):
         self._progress.stop()
 
     def epoch(self, loss_curve, score):
-        told = f"loss {loss_curve[-1]:.4f}"
+        result = f"loss {loss_curve[-1]:.4f}"
         if score is not None:
-            told += f", validation score {score:.4f}"
-        self._progress.update(self._task, advance=1, told=told, refresh=True)
+            result += f", validation score {score:.4f}"
+        self._progress.update(self._task, advance=1, result=result, refresh=True)
 
     def converged(self, what, limits):
         done = self._progress.tasks[0].completed

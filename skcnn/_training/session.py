@@ -92,7 +92,7 @@ class Limits:
 
 @dataclass
 class Session:
-    """One call of `fit`: what is trained, how far it has come, when it ends, and who hears of it.
+    """One call of `fit`: its task, its progress, its limits, and the listeners that follow it.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ def resume_model(estimator):
 
 
 def open_session(estimator, samples, model, progress, n_epochs):
-    """Return what `train` needs: the task, how far it has come, when it ends, and who hears of it."""
+    """Return what `train` needs: task, progress, limits and listeners."""
     progress.schedule.rate_init = float(estimator.learning_rate_init)
     attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
     attributes |= samples.features | {"_model": model, "_progress": progress}

@@ -16,7 +16,8 @@ from threadpoolctl import ThreadpoolController
 UFUNC_BUFFER = 1024
 
 _lock = threading.Lock()
-_holders = {"count": 0, "before": []}
+_holders = set()  # a token for each pool that is open
+_before = []  # numbers of threads before the first of them
 
 
 @cache
@@ -47,32 +48,53 @@ def serial_blas():
     last one that closes restores it. Libraries that keep a setting for each thread are restored by
     each thread itself.
     """
-    own = [(library, library.get_num_threads()) for library in _libraries()]
-    try:
+    token, own = object(), []
+    with undisturbed(lambda: _restore(token, own)):
         with _lock:
-            if not _holders["count"]:
-                _holders["before"] = own
-            _holders["count"] += 1
-            for library, _ in own:
+            own[:] = [library.get_num_threads() for library in _libraries()]
+            if not _holders:
+                _before[:] = own
+            _holders.add(token)
+            for library in _libraries():
                 _set_threads(library, 1)
         yield
-    finally:
-        with _lock:
-            _holders["count"] -= 1
-            is_last = not _holders["count"]
-            for library, n_threads in own if not is_last else _holders["before"]:
+
+
+def _restore(token, own):
+    """Undo what a pool has set, the setting of the process if it is the last; once is enough."""
+    with _lock:
+        if token in _holders:
+            is_last = len(_holders) == 1
+            for library, mine, before in zip(_libraries(), own, _before, strict=True):
                 if is_last or _is_per_thread(library):
-                    _set_threads(library, n_threads)
+                    _set_threads(library, mine if _is_per_thread(library) else before)
+            _holders.remove(token)
+
+
+@contextmanager
+def undisturbed(clean_up):
+    """Call `clean_up` at the end, again and again until no interrupt has disturbed it."""
+    interrupt = None
+    try:
+        yield
+    finally:
+        while True:
+            try:
+                clean_up()
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 @contextmanager
 def small_ufunc_buffer():
     """Let NumPy work on short runs where they are, in this thread; see `UFUNC_BUFFER`."""
-    before = np.setbufsize(UFUNC_BUFFER)
-    try:
+    before = np.getbufsize()
+    with undisturbed(lambda: np.setbufsize(before)):
+        np.setbufsize(UFUNC_BUFFER)
         yield
-    finally:
-        np.setbufsize(before)
 
 
 def n_workers(n_jobs):

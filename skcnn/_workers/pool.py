@@ -3,12 +3,12 @@
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from skcnn._workers.blas import n_workers, serial_blas, small_ufunc_buffer
-from skcnn._workers.processes import hire, take_tickets, ticket_lock
+from skcnn._workers.blas import n_workers, serial_blas, small_ufunc_buffer, undisturbed
+from skcnn._workers.processes import hire, release_if_held, take_tickets, ticket_lock
 from skcnn._workers.shared import SharedArrays
 
 # Floating-point operations from which on more workers pay: 50 ms of one worker, while to hand a job to
@@ -37,8 +37,11 @@ class Pool:
         for item in range(n_items):
             self._job(item, 0, *numbers)
 
+    def open(self, may_start):
+        """Find the workers; `may_start` says whether new processes are worth their start."""
+
     def close(self):
-        """End what the pool has begun."""
+        """End what the pool has begun; doing it again changes nothing."""
 
 
 class Threads(Pool):
@@ -73,24 +76,25 @@ class Threads(Pool):
 class Processes(Threads):
     """Workers that are processes; each joins as soon as it has started and holds the job.
 
-    A job that cannot be pickled is done by threads.
+    Without processes, or for a job that cannot be pickled, threads do the work.
     """
 
-    def __init__(self, workers):
-        super().__init__(1 + len(workers))
-        self._workers = workers
+    def __init__(self, n_workers):
+        super().__init__(n_workers)
         self._arrays = SharedArrays()
+        self._workers, self._pickled = [], None
 
     def array(self, shape, dtype):
-        return self._arrays.empty(shape, dtype)
+        return self._arrays.empty(shape, dtype) if self._workers else super().array(shape, dtype)
+
+    def open(self, may_start):
+        self._workers = hire(self, self._n_workers - 1, may_start)
 
     def start(self, job):
         self._job = job
         self._tickets = self.array((1,), np.int64)
-        try:
-            self._pickled = self._arrays.dumps((job, self._tickets))
-        except Exception:
-            self._pickled = None
+        with suppress(Exception):
+            self._pickled = self._arrays.dumps((job, self._tickets)) if self._workers else None
 
     def run(self, n_items, *numbers):
         if self._pickled is None:
@@ -128,8 +132,10 @@ class Processes(Threads):
 
     def close(self):
         super().close()
+        if self._workers:
+            release_if_held(ticket_lock())
         for worker in self._workers:
-            worker.release()
+            worker.release(self)
         self._arrays.close()
 
 
@@ -154,15 +160,14 @@ def open_pool(n_jobs=None, flops=np.inf, *, is_long=True):
     """
     with serial_blas(), small_ufunc_buffer():
         pool = _choose(n_workers(n_jobs), flops, is_long)
-        try:
+        with undisturbed(pool.close):
+            pool.open(may_start=flops > START_FLOPS)
             yield pool
-        finally:
-            pool.close()
 
 
 def _choose(n, flops, is_long):
+    """Return the kind of pool that pays for so much work."""
     if n == 1 or flops < WORKER_FLOPS:
         return Pool()
     has_lock = getattr(sys, "_is_gil_enabled", lambda: True)()  # free-threaded Python has none
-    workers = hire(n - 1, may_start=flops > START_FLOPS) if is_long and has_lock else []
-    return Processes(workers) if workers else Threads(n)
+    return Processes(n) if is_long and has_lock else Threads(n)

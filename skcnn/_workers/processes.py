@@ -1,7 +1,7 @@
 """Workers that are processes: started once, and kept for later pools.
 
 A worker process never runs the user's program: it is a new interpreter, which imports this package
-and answers messages on a pipe. It needs about a second to start; nobody waits for it.
+and answers messages on a pipe. It needs about a second to start, and no pool waits for it.
 """
 
 import multiprocessing
@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import traceback
+import weakref
 from functools import cache
 
 import numpy as np
@@ -31,7 +32,7 @@ _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
 )
 _JOB, _RUN, _DROP = b"J", b"R", b"D"  # first byte of a message
-_started, _idle = [], []  # worker processes: those that live, and those that no pool uses
+_workers = []  # those that this process has started
 _lock = threading.Lock()
 
 
@@ -45,6 +46,7 @@ class Worker:
         self._owner = os.getpid()
         self._n_owed = 1  # answers on their way; the first one says that the process listens
         self._has_job = self._is_busy = False
+        self._pool = lambda: None  # a weak reference to the pool that it works for
         self._process = context.Process(
             target=serve, args=(other, life, ticket_lock()), daemon=True, env=_ONE_THREAD
         )
@@ -57,9 +59,17 @@ class Worker:
             other.close()
             life.close()
 
-    @property
     def is_alive(self):
+        """Return whether the process lives, and is this process's own."""
         return self._owner == os.getpid() and self._process.is_alive()
+
+    def is_free(self):
+        """Return whether no pool uses the process, nor has left it in the middle of its work."""
+        return self._pool() is None and not self._is_busy
+
+    def join(self, pool):
+        """Work for a pool from now on."""
+        self._pool = weakref.ref(pool)
 
     def takes_part(self, job):
         """Return whether the process holds the pickled `job` by now; never wait for it."""
@@ -101,22 +111,23 @@ class Worker:
         self._n_owed -= 1
         return pickle.loads(answer) if answer else None
 
-    def release(self):
-        """Keep the process for later pools, unless it is busy or has died."""
+    def release(self, pool):
+        """Leave a pool; if the process is busy or has died, it ends."""
+        if self._pool() is not pool:
+            return
         try:
-            if self._is_busy or not self.is_alive:
+            if self._is_busy or not self.is_alive():
                 raise RuntimeError(DIED)
             if self._has_job:
                 self._send(_DROP)
                 self._has_job = False
+            self._pool = lambda: None
         except RuntimeError:
             self.stop()
-        else:
-            with _lock:
-                _idle.append(self)
 
     def stop(self):
         """End the process at once."""
+        self._pool = lambda: None
         self._connection.close()
         self._life.close()
         if self._owner == os.getpid():
@@ -130,20 +141,20 @@ def ticket_lock():
     return get_context("loky").Lock()
 
 
-def hire(n, may_start):
-    """Return up to `n` worker processes: idle ones first, then new ones if they may be started."""
+def hire(pool, n, may_start):
+    """Return up to `n` worker processes: free ones, then new ones if they may be started."""
     with _lock:
-        _started[:] = [worker for worker in _started if worker.is_alive]
-        found, _idle[:] = _idle[:n], _idle[n:]
-        workers = [worker for worker in found if worker in _started]
+        _workers[:] = [worker for worker in _workers if worker.is_alive()]
         if may_start and not multiprocessing.current_process().daemon:  # those may have no children
-            new = [Worker() for _ in range(n - len(_started))]  # others may be at work elsewhere
-            _started.extend(new)
-            workers += new
-    return workers
+            while len(_workers) < n:  # some may work for other pools
+                _workers.append(Worker())
+        found = [worker for worker in _workers if worker.is_free()][:n]
+        for worker in found:
+            worker.join(pool)
+    return found
 
 
-def stop_workers():
+def stop_workers() -> None:
     """End the worker processes that fits have started and that are kept for later ones.
 
     They end by themselves after five minutes without work, and with the program.
@@ -154,22 +165,30 @@ def stop_workers():
     >>> stop_workers()
     """
     with _lock:
-        workers, _idle[:] = _idle[:], []
-    for worker in workers:
-        worker.stop()
+        for worker in filter(Worker.is_free, _workers):
+            worker.stop()
+        _workers[:] = [worker for worker in _workers if worker.is_alive()]
 
 
 def take_tickets(tickets, lock, n_items):
     """Yield the number of the next item that no worker has taken yet, until there are no more."""
-    while True:
-        if not lock.acquire(timeout=LOCK_SECONDS):
-            raise RuntimeError(DIED)
-        item = int(tickets[0])
-        tickets[0] = item + 1
+    item = 0
+    while item < n_items:
+        try:
+            if not lock.acquire(timeout=LOCK_SECONDS):
+                raise RuntimeError(DIED)
+            item = int(tickets[0])
+            tickets[0] = item + 1
+        finally:
+            release_if_held(lock)
+        if item < n_items:
+            yield item
+
+
+def release_if_held(lock):
+    """Release a lock that this thread holds, perhaps since an interrupt."""
+    if lock._semlock._is_mine():
         lock.release()
-        if item >= n_items:
-            return
-        yield item
 
 
 def _receive_soon(connection):

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import tempfile
 from itertools import count
+from uuid import uuid4
 
 import numpy as np
 from joblib.externals.loky.backend import resource_tracker
@@ -42,8 +43,10 @@ class SharedArrays:
         """Return the path of a new file, which ``fill(path)`` fills, in memory if there is room."""
         for parent in filter(os.path.isdir, (MEMORY_FOLDER, tempfile.gettempdir())):
             if parent not in self._folders:
-                self._folders[parent] = tempfile.mkdtemp(prefix=f"skcnn-{os.getpid()}-", dir=parent)
-                resource_tracker.register(self._folders[parent], "folder")
+                folder = os.path.join(parent, f"skcnn-{os.getpid()}-{uuid4().hex}")
+                resource_tracker.register(folder, "folder")
+                self._folders[parent] = folder
+                os.mkdir(folder, 0o700)
             path = os.path.join(self._folders[parent], next(self._names))
             try:
                 fill(path)
@@ -67,10 +70,11 @@ class SharedArrays:
 
     def close(self):
         """Remove the files; memory is freed when the last process drops its arrays."""
-        for folder in self._folders.values():
+        for parent, folder in tuple(self._folders.items()):
             shutil.rmtree(folder, ignore_errors=True)
+            del self._folders[parent]
             resource_tracker.unregister(folder, "folder")
-        self._folders, self._files = {}, {}
+        self._files = {}
 
 
 def _reserve(path, n_bytes):

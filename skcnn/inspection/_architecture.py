@@ -88,7 +88,7 @@ class ArchitectureDisplay:
         estimator : CNNClassifier, CNNRegressor or a fitted ConvFeatureExtractor
         image_shape : tuple of int, default=None
             ``(rows, columns)`` or ``(rows, columns, channels)``; needed before `fit`, unless the
-            estimator's own parameter tells it.
+            estimator's own parameter says it.
         n_outputs : int, default=None
             Units of the output layer before `fit`; None means 1.
         ax : matplotlib Axes, default=None
