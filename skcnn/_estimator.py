@@ -21,7 +21,7 @@ from skcnn._training.settings import SCHEDULES, SOLVERS, check_settings
 from skcnn._training.start import begin_model, open_session, resume_model
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Layer
-from skcnn.layers._params import LayerParamsMixin
+from skcnn.layers._params import LayerParamsMixin, StrictParamsMixin
 
 _AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -30,7 +30,9 @@ _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
 @dataclass(eq=False, repr=False)
-class BaseCNN(CallbackSupportMixin, FittedNetwork, LayerParamsMixin, BaseEstimator):
+class BaseCNN(
+    CallbackSupportMixin, FittedNetwork, LayerParamsMixin, StrictParamsMixin, BaseEstimator
+):
     """Base of `CNNClassifier` and `CNNRegressor`, which document the parameters."""
 
     layers: Sequence[Layer] = sklearn_default()

@@ -17,13 +17,15 @@ from skcnn._estimator import BaseCNN
 from skcnn._features.features import BOTH_SIGNS, POOLINGS
 from skcnn._features.fitted import FeaturesMixin
 from skcnn._features.learning import learn, learn_from_network, learn_more
+from skcnn._workers.blas import check_n_jobs
+from skcnn.layers._params import StrictParamsMixin
 from skcnn.layers.conv import check_pair
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
 @dataclass(eq=False, repr=False)
-class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
+class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
     """Convolve images with a bank of filters, encode the responses, pool and flatten.
 
     The filters are fixed, learned from patches of the images without labels, or those of a network.
@@ -276,6 +278,7 @@ class ConvFeatureExtractor(FeaturesMixin, BaseEstimator):
     def _start(self, X, y, *, in_pieces):
         """Check, learn from the beginning, and keep the result once all has gone well."""
         images.check_image_shape(self.image_shape)
+        check_n_jobs(self.n_jobs)
         for name in ("kernel_size", "stride", "pool_size", "pool_stride", "pool_grid"):
             check_pair(name, getattr(self, name), 1)
         check_pair("padding", self.padding, 0)

@@ -288,7 +288,7 @@ def test_first_partial_fit_needs_classes():
 
 
 def test_a_loss_that_explodes():
-    message = "loss became non-finite in epoch .*Lower learning_rate_init"
+    message = "loss or the weights became non-finite in epoch .*Lower learning_rate_init"
     layers = (Dense(20, activation="identity"),) * 3
     params = {"layers": layers, "solver": "sgd", "learning_rate_init": 1e30, "max_iter": 50}
     with np.errstate(all="ignore"):

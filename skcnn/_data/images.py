@@ -173,6 +173,8 @@ class Images:
         self.dtype = np.dtype(dtype)
         self.center = np.asarray(center, self.dtype)[:, None, None]
         self.factor = (1 / np.asarray(scale, np.float64)).astype(self.dtype)[:, None, None]
+        # values that are finite in X may not be so in a smaller float type
+        self.narrows = X.dtype.kind == "f" and X.dtype.itemsize > self.dtype.itemsize
         self.is_plain = not self.center.any() and bool((self.factor == 1).all())
 
     def __len__(self):
@@ -190,7 +192,15 @@ class Images:
             check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
         images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
-        maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0)).astype(self.dtype, copy=False)
+        maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0))
+        if self.narrows:
+            with np.errstate(over="ignore"):
+                maps = maps.astype(self.dtype)
+            if not np.isfinite(maps).all():
+                raise ValueError(
+                    f"Input X contains a value too large for dtype({self.dtype.name!r})."
+                )
+        maps = maps.astype(self.dtype, copy=False)
         if not self.is_plain:
             maps = np.subtract(maps, self.center, out=maps if maps.base is None else None)
             maps *= self.factor

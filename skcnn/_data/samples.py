@@ -130,7 +130,7 @@ def check_samples(estimator, given, known, in_pieces=False):
         image_shape = infer_image_shape(X.shape[1], own_shape, estimator.image_shape)
     targets = estimator._encode_targets(y, len(X), known)
     dtype = float_type(X.dtype)
-    weights = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    weights = _check_weights(sample_weight, X, dtype)
     weights = estimator._weigh(targets, weights, in_pieces)
     if not weights.any():
         raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")
@@ -138,6 +138,19 @@ def check_samples(estimator, given, known, in_pieces=False):
     augmentation = check_augment(estimator.augment, image_shape)
     index = np.arange(len(X))
     return Samples(given, X, image_shape, targets, weights, index, features, augmentation)
+
+
+def _check_weights(sample_weight, X, dtype):
+    """Return the weights as an array; an error names the parameter."""
+    try:
+        return _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+    except (TypeError, ValueError) as error:
+        if "sample_weight" in str(error):
+            raise
+        raise type(error)(
+            f"sample_weight must be None or an array of {len(X)} numbers, none of them negative. "
+            f"{error}"
+        ) from None
 
 
 def _features(estimator, X, checked):

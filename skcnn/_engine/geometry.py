@@ -76,7 +76,8 @@ def taps_within(axis, part):
 
 def pair(value):
     """Return ``(rows, columns)`` from an int or a pair."""
-    return tuple(value) if isinstance(value, tuple | list) else (value, value)
+    rows, columns = value if isinstance(value, tuple | list) else (value, value)
+    return int(rows), int(columns)
 
 
 def pad_amounts(padding, size, dilation):

@@ -43,8 +43,17 @@ class ConvPlan(NamedTuple):
 
     @property
     def row_step(self):
-        """Buffer rows from one output row to the next; dilated rows do not overlap usefully."""
-        return self.rows.stride if self.rows.dilation == 1 else self.rows.size
+        """Buffer rows from one output row to the next: the stride where windows share rows."""
+        return self.rows.stride if self.shares_rows else self.rows.size
+
+    @property
+    def shares_rows(self):
+        """Whether consecutive rows of the buffer are consecutive rows of the map.
+
+        With a dilation, or a stride beyond the size of a filter, windows share no rows, and each
+        has rows of its own.
+        """
+        return self.rows.dilation == 1 and self.rows.stride <= self.rows.size
 
     @property
     def overlap(self):

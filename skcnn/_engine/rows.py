@@ -160,7 +160,7 @@ def _copy_rows(plan, x, rows, wide):
     )
     n_buffer = (rows.stop - rows.start) * plan.row_step + plan.overlap
     runs = []
-    if axis.dilation == 1:
+    if plan.shares_rows:
         start = rows.start * axis.stride - axis.before
         first, last = max(start, 0), min(start + n_buffer, axis.n_in)
         runs.append((slice(first - start, last - start), slice(first, last)))

@@ -94,6 +94,11 @@ def from_bank(bank, image_shape, *, stride, padding, activation, thresholds, poo
     coefs, all_intercepts = network.public_weights(weights)
     coefs[0][...] = coef.reshape(-1, *bank.shape)
     all_intercepts[0][...] = intercepts
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            "X must hold values that filters can be learned from in its float type. Got values so "
+            "small or so large that the filters became non-finite instead: scale the images."
+        )
     filters = bank.filters()
     map_shape = conv.output_shape(image_shape)[:2]
     plan = conv.plan(image_shape)

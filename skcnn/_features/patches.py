@@ -95,6 +95,12 @@ class Whitener:
         center = float(patches.mean(dtype=np.float64))
         scale = float(patches.std(dtype=np.float64))
         scale = scale if scale > 1e-12 * max(abs(center), 1e-300) else 1.0
+        smallest = np.finfo(patches.dtype).tiny
+        if scale < smallest:  # images could not be divided by it
+            raise ValueError(
+                f"X must have a standard deviation of at least {smallest:.2g}, the smallest normal "
+                f"number of its float type. Got {scale:.2g} instead: scale the images."
+            )
         whitener = cls(center, scale, removes_mean, contrast)
         if epsilon is None:
             return whitener

@@ -1,10 +1,12 @@
 """A stack of layers over one vector of weights."""
 
+import copy
+
 import numpy as np
 
 from skcnn._engine.buffers import Buffers
 from skcnn._model.conv_pool import ConvPool
-from skcnn.layers import Conv, Dense
+from skcnn.layers import Conv, Dense, Layer
 from skcnn.layers.base import Shard, Workspace
 
 # Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
@@ -27,12 +29,13 @@ class Network:
     """
 
     def __init__(self, layers, image_shape):
-        self.layers = tuple(layers)
+        self.layers = layers = tuple(map(own_copy, layers))
         self.image_shape = image_shape
         self.shapes = [image_shape]
         for index, layer in enumerate(layers):
             self.shapes.append(_fit_layer(layer, self.shapes[-1], index))
         self.steps = _fuse(_flat(layers), image_shape)
+        self.names = _step_names(layers, self.steps)
         self.input_shapes = [image_shape]
         for layer in self.steps:
             self.input_shapes.append(layer.output_shape(self.input_shapes[-1]))
@@ -102,14 +105,28 @@ class Network:
 
     def forward(self, x, weights, works):
         """Return the output for maps `x`; `weights` are `views` of a vector."""
-        for layer, own, work in zip(self.steps, weights, works, strict=True):
-            x = layer.forward(x, own, work)
+        for i, layer in enumerate(self.steps):
+            x = layer.forward(x, weights[i], works[i])
+            self._check_map(x, i, self.input_shapes[i + 1], works[i], "forward")
         return x
 
     def backward(self, dy, weights, grads, works):
         """Write the gradients of all weights to the views `grads`, from the output's gradient."""
         for i in range(len(self.steps) - 1, self.first_learned - 1, -1):
             dy = self.steps[i].backward(dy, weights[i], grads[i], works[i])
+            if i > self.first_learned:
+                self._check_map(dy, i, self.input_shapes[i], works[i], "backward")
+
+    def _check_map(self, x, step, shape, work, method):
+        """Raise a `ValueError` unless a layer has returned a map of the shape that it has promised."""
+        rows, columns, channels = shape
+        expected = (rows, channels, columns, work.n_images)
+        if getattr(x, "shape", None) != expected:
+            raise ValueError(
+                f"{self.names[step]}: {method} must return an array of shape {expected}, that is "
+                f"(rows, channels, columns, images), as output_shape says. "
+                f"Got {getattr(x, 'shape', x)!r} instead."
+            )
 
 
 def build_network(layers, image_shape, n_outputs):
@@ -142,6 +159,33 @@ def _fit_layer(layer, input_shape, index):
         return layer.output_shape(input_shape)
     except ValueError as error:
         raise ValueError(f"layers[{index}] {type(layer).__name__}: {error}") from None
+
+
+def own_copy(layer):
+    """Return a copy of a layer, so that changes to the user's object do not change a fitted network.
+
+    Layers within layers are copied as well; NumPy's integers, which overflow, become Python's.
+    """
+    copied = copy.copy(layer)
+    for name, value in vars(layer).items():
+        vars(copied)[name] = _own_value(value)
+    return copied
+
+
+def _own_value(value):
+    if isinstance(value, np.integer):
+        return int(value)
+    if type(value) in (tuple, list):
+        return type(value)(map(_own_value, value))
+    return own_copy(value) if isinstance(value, Layer) else value
+
+
+def _step_names(layers, steps):
+    """Return what errors call the steps: the layers of the user's that they belong to."""
+    names = {}
+    for index, layer in enumerate(layers):
+        names |= {id(step): f"layers[{index}] {type(layer).__name__}" for step in _flat([layer])}
+    return [names.get(id(getattr(step, "conv", step)), type(step).__name__) for step in steps]
 
 
 def _flat(layers):

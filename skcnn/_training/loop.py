@@ -58,9 +58,9 @@ class Epochs:
     def _note(self, loss):
         """Note what an epoch has come to; return the score of the held-out images, or None."""
         session, progress = self.session, self.session.progress
-        if not np.isfinite(loss):
+        if not (np.isfinite(loss) and np.isfinite(self.trainer.weights).all()):
             raise ValueError(
-                f"The loss became non-finite in epoch {self.n_complete + 1}. Lower "
+                f"The loss or the weights became non-finite in epoch {self.n_complete + 1}. Lower "
                 "learning_rate_init or set clip_norm, or scale the data (standardize=True)."
             )
         progress.loss_curve.append(loss)
@@ -95,6 +95,7 @@ def train(session, n_jobs):
                 raise
             epochs.forget()
             warning = UserWarning("Training interrupted by user.")
+        trainer.check_outputs(progress.chosen_weights)
     session.observer.end()
     return warning
 

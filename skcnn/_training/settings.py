@@ -6,6 +6,7 @@ from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop
 from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 from skcnn._training.session import Limits
 from skcnn._training.validation import check_scoring
+from skcnn._workers.blas import check_n_jobs
 from skcnn.layers import Dropout
 
 SOLVERS = {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}
@@ -27,6 +28,7 @@ def check_settings(estimator):
     check_layers(estimator.layers)
     check_solver(estimator)
     check_image_shape(estimator.image_shape)
+    check_n_jobs(estimator.n_jobs)
     if estimator.scoring is not None:
         check_scoring(estimator, estimator.scoring)
 

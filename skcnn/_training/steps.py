@@ -12,6 +12,11 @@ from skcnn._model.forward import Runner
 from skcnn._model.shards import predicted_parts, shard_slices
 from skcnn._training.optimizers import clip_norm
 
+# If a weight is larger than the first number, as after steps far too long, outputs are computed for so
+# many images at the end of a fit, to see whether they overflow.
+LARGE_WEIGHT = 1e4
+IMAGES_TO_CHECK = 8
+
 
 @dataclass
 class Task:
@@ -128,6 +133,12 @@ class TrainingJob:
         y, _ = self._predictor.output(self.task.held_out, index, worker)
         self.outputs[part] = y.reshape(-1, y.shape[3]).T
 
+    def some_outputs(self):
+        """Return the outputs for the first few images that are trained on."""
+        index = self.task.train_index[:IMAGES_TO_CHECK]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._predictor.output(self.task.images, index, worker=0)[0]
+
 
 class Trainer:
     """Takes steps of training, and computes outputs for the held-out images.
@@ -223,3 +234,14 @@ class Trainer:
         """Return the network's outputs for the held-out images, shape (n_images, n_outputs)."""
         self.pool.run(len(self._job.parts))
         return self._job.outputs.copy()
+
+    def check_outputs(self, weights):
+        """Raise a `ValueError` if the network's outputs for some images overflow."""
+        if np.abs(weights).max() < LARGE_WEIGHT:
+            return
+        self.weights[...] = weights
+        if not np.isfinite(self._job.some_outputs()).all():
+            raise ValueError(
+                "The outputs of the network became non-finite after the last update. Lower "
+                "learning_rate_init or set clip_norm, or scale the data (standardize=True)."
+            )

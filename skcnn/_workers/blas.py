@@ -97,6 +97,12 @@ def small_ufunc_buffer():
         yield
 
 
+def check_n_jobs(n_jobs):
+    """Raise a `ValueError` for 0 workers."""
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be None, a positive or a negative int. Got 0 instead.")
+
+
 def n_workers(n_jobs):
     """Return how many workers `n_jobs` stands for here.
 

@@ -1,5 +1,7 @@
 """A display of the feature maps that the layers compute from an image."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
@@ -78,6 +80,11 @@ class FeatureMapDisplay:
             The display, drawn.
         """
         X = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
+        is_int = isinstance(image, Integral) and not isinstance(image, bool)
+        if not is_int or not -len(X) <= image < len(X):
+            raise ValueError(
+                f"image must be an index of {len(X)} images in X. Got {image!r} instead."
+            )
         one = X.iloc[[image]] if hasattr(X, "iloc") else X[[image]]
         trace = {name: array[0] for name, array in estimator.trace(one).items()}
         names = [layers] if isinstance(layers, str) else layers

@@ -150,6 +150,11 @@ class SaliencyDisplay:
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         n_images, n_columns = len(self.images), 1 + len(self.values)
+        if self.titles is not None and len(self.titles) != n_images:
+            raise ValueError(
+                f"titles must hold one title for each of {n_images} images. "
+                f"Got {len(self.titles)} instead."
+            )
         width = min(PAGE_WIDTH / n_columns, 2.2 if self.images.shape[1] > 1 else PAGE_WIDTH)
         height = 0.95 * n_images * width / min(cell_width(self.images.shape[1:]), 2.5) + 0.4
         size = height, n_columns * width

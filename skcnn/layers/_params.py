@@ -1,6 +1,27 @@
 """Access to the parameters of layers through their estimator, as ``layers__0__filters``."""
 
+from numbers import Integral
+
+import numpy as np
 from sklearn.base import clone
+from sklearn.utils._param_validation import Interval
+
+
+def refuse_booleans(params, constraints):
+    """Raise a `ValueError` for a bool where a number is meant; Python counts it as an int."""
+    for name, value in params.items():
+        allowed = constraints.get(name, ())
+        is_number = any(isinstance(c, Interval) or c is Integral for c in allowed)
+        if isinstance(value, bool | np.bool_) and is_number and "boolean" not in allowed:
+            raise ValueError(f"{name} must be a number, not a bool. Got {value!r} instead.")
+
+
+class StrictParamsMixin:
+    """Refuses booleans in place of numbers, beside scikit-learn's own checks."""
+
+    def _validate_params(self):
+        super()._validate_params()
+        refuse_booleans(self.get_params(deep=False), self._parameter_constraints)
 
 
 class LayerParamsMixin:

@@ -7,6 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
+from skcnn.layers._params import refuse_booleans
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
@@ -42,6 +43,7 @@ class Layer(BaseEstimator):
         params = self.get_params(deep=False)
         constraints = {**self._parameter_constraints}
         validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
+        refuse_booleans(params, constraints)
 
     def output_shape(self, input_shape):
         """Return the shape of the output map.

@@ -92,12 +92,12 @@ class Conv(Layer):
         """Return the `ConvPlan` of one group on a map of `input_shape`."""
         return plan_convolution(
             input_shape,
-            self.filters,
+            int(self.filters),
             pair(self.kernel_size),
             pair(self.stride),
             pair(self.dilation),
             self.padding if isinstance(self.padding, str) else pair(self.padding),
-            self.groups,
+            int(self.groups),
         )
 
     def kernel(self, input_shape):
@@ -111,7 +111,12 @@ class Conv(Layer):
         check_pair("dilation", self.dilation, 1)
         check_pair("padding", self.padding, 0)
         if self.init is not None:
-            check_array(self.init, ensure_2d=False, allow_nd=True, input_name="init")
+            try:
+                check_array(self.init, ensure_2d=False, allow_nd=True, input_name="init")
+            except (TypeError, ValueError) as error:
+                if "init" in str(error):
+                    raise
+                raise ValueError(f"init must be an array of finite numbers. {error}") from None
 
     def output_shape(self, input_shape):
         for name, value in (("channels", input_shape[2]), ("filters", self.filters)):

@@ -48,7 +48,7 @@ class Dense(Layer):
         self.activation = activation
 
     def output_shape(self, input_shape):
-        return (1, 1, self.units)
+        return (1, 1, int(self.units))
 
     def weight_shapes(self, input_shape):
         return {"coef": (int(np.prod(input_shape)), self.units), "intercept": (self.units,)}
