@@ -255,3 +255,23 @@ def test_filters_that_do_not_fit(init, message):
     X = np.random.default_rng(0).normal(size=(20, 6, 5, 3))
     with pytest.raises(ValueError, match=message):
         CNNClassifier((Conv(4, 3, init=init),)).fit(X, np.arange(20) % 2)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh"])
+def test_spread_of_initial_filters(groups, activation):
+    """He's for rectifiers, Glorot's for others, by the inputs and outputs within a group."""
+    layer = Conv(64, 5, groups=groups, activation=activation)
+    coef = layer.initial_weights((9, 9, 32), np.random.RandomState(0))["coef"]
+    fan_in, fan_out = 25 * 32 // groups, 25 * 64 // groups
+    expected = np.sqrt(2 / fan_in if "relu" in activation else 2 / (fan_in + fan_out))
+    assert coef.std() == pytest.approx(expected, rel=0.03)
+
+
+def test_the_slope_of_leaky_relu_at_zero_is_the_small_one():
+    """As in torch: the derivative there is that of the negative side."""
+    layer = Conv(1, 1, activation="leaky_relu")
+    weights = {"coef": np.ones((1, 1, 1, 1)), "intercept": np.zeros(1)}
+    x = np.array([-1.0, 0.0, 1.0]).reshape(1, 1, 3, 1)
+    _, dx, _ = run(layer, x, np.ones((1, 1, 3, 1)), weights)
+    assert_allclose(dx.ravel(), [0.01, 0.01, 1], rtol=1e-12)

@@ -330,3 +330,9 @@ def test_metadata_routing():
         search = GridSearchCV(network(), {"alpha": [0]}, cv=2)
         with pytest.raises(ValueError, match="X_val"):
             search.fit(flat, Y, X_val=flat_val, y_val=Y_VAL)
+
+
+def test_a_score_that_is_not_a_number_is_no_improvement():
+    clf = network(early_stopping=True, scoring=lambda *arguments: np.nan, max_iter=20, tol=0)
+    clf.set_params(n_iter_no_change=3).fit(X, Y)
+    assert clf.n_iter_ == 4

@@ -294,3 +294,14 @@ def test_values_and_gradients_are_those_of_torch(loss, expected, logits, targets
     gradient = logits.copy()
     assert loss.gradient(gradient, targets, WEIGHTS) == pytest.approx(total.item(), rel=1e-10)
     assert_allclose(gradient, z.grad.numpy().T, rtol=1e-9, atol=1e-12)
+
+
+def test_rates_of_counts_are_capped():
+    """Logits above 40 predict e^40, in the prediction, the loss and its gradient."""
+    logits, targets = np.array([[39.0, 40.0, 41.0, 500.0]]), np.ones((4, 1))
+    rates = np.exp([39.0, 40.0, 40.0, 40.0])
+    assert_allclose(PoissonLoss().predict(logits.copy())[0], rates, rtol=1e-12)
+    gradient = logits.copy()
+    loss = PoissonLoss().gradient(gradient, targets, np.ones(4))
+    assert loss == pytest.approx(np.sum(rates - logits[0]), rel=1e-12)
+    assert_allclose(gradient[0], rates - 1, rtol=1e-12)

@@ -7,6 +7,7 @@ from reference import Run, numeric_gradient
 from sklearn.base import clone
 
 from skcnn import CNNClassifier
+from skcnn._model.shards import shard_slices
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, MaxPool
 
 RNG = np.random.default_rng(0)
@@ -131,3 +132,15 @@ def test_against_torch():
 def test_bad_parameters(params):
     with pytest.raises(ValueError, match=rf"layers\[0\] BatchNorm: The '{next(iter(params))}'"):
         CNNClassifier((BatchNorm(**params),)).fit(IMAGES, Y)
+
+
+def test_a_shard_without_weight_changes_nothing():
+    """Its mean and variance are not defined; they must not reach the weights."""
+    images = np.random.default_rng(1).normal(size=(128, 16, 16))
+    labels, weights = np.arange(128) % 2, np.ones(128)
+    weights[:64] = 0
+    params = {"batch_size": 128, "max_iter": 2, "shuffle": False, "random_state": 0, "tol": 0}
+    clf = CNNClassifier(LAYERS, **params).fit(images, labels, sample_weight=weights)
+    assert len(shard_slices(128, clf._model.network.map_size)) > 1
+    assert np.isfinite(clf._model.weights).all()
+    assert np.isfinite(clf.predict_proba(images)).all()

@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
+from skcnn._training import optimizers
 from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop, clip_norm
 
 N_STEPS = 7
@@ -236,3 +237,19 @@ def test_clip_norm_of_squares_beyond_float32():
     zeros = np.zeros(3, np.float32)
     assert clip_norm(zeros, 1) == 0
     assert not zeros.any()
+
+
+def test_weight_decay_leaves_blocks_of_intercepts_alone(monkeypatch):
+    """A block that begins behind the coefficients has none to decay."""
+    monkeypatch.setattr(optimizers, "VECTOR_BLOCK", 4)
+    weights = np.ones(12)
+    AdamW(weights, n_coefs=6, weight_decay=0.5).step(weights, np.zeros(12), 0.1)
+    assert_allclose(weights, [0.95] * 6 + [1.0] * 6, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.99, 1.01, 1.5, 1.99, 3])
+def test_gradients_are_clipped_from_the_limit_on(factor):
+    direction = np.array([3.0, 4.0]) / 5
+    grads = 2.0 * factor * direction
+    assert clip_norm(grads, 2.0) == pytest.approx(2 * factor)
+    assert_allclose(grads, 2.0 * min(factor, 1) * direction, rtol=1e-12)
