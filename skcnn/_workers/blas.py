@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from contextlib import contextmanager
 from functools import cache
 
@@ -15,9 +16,13 @@ from threadpoolctl import ThreadpoolController
 # 2.4, 2026-11).
 UFUNC_BUFFER = 1024
 
-_lock = threading.Lock()
-_holders = set()  # a token for each pool that is open
+_lock = threading.RLock()
+_holders = {}  # for each pool that is open, the number of threads that it has found
 _before = []  # numbers of threads before the first of them
+
+
+class _Token:
+    """Lives as long as a pool is open."""
 
 
 @cache
@@ -41,34 +46,44 @@ def _is_per_thread(library):
 
 
 @contextmanager
-def serial_blas():
-    """Hold BLAS to one thread.
+def engine_settings():
+    """Hold BLAS to one thread, and let NumPy work on short runs where they are.
 
-    The setting belongs to the whole process: the first pool that opens takes note of it, and the
-    last one that closes restores it. Libraries that keep a setting for each thread are restored by
-    each thread itself.
+    The first setting belongs to the whole process: the first pool that opens takes note of it, and
+    the last one that closes restores it. Libraries that keep a setting for each thread are restored
+    by each thread itself. If interrupts keep this function from its end, the end of the token
+    restores the settings.
     """
-    token, own = object(), []
-    with undisturbed(lambda: _restore(token, own)):
+    token = _Token()
+    settings = id(token), np.getbufsize()
+    weakref.finalize(token, _restore, *settings).atexit = False
+    with undisturbed(lambda: (_restore(*settings), release_if_held(_lock))):
         with _lock:
-            own[:] = [library.get_num_threads() for library in _libraries()]
-            if not _holders:
-                _before[:] = own
-            _holders.add(token)
+            _holders[id(token)] = [library.get_num_threads() for library in _libraries()]
+            if len(_holders) == 1:
+                _before[:] = _holders[id(token)]
             for library in _libraries():
                 _set_threads(library, 1)
+        np.setbufsize(UFUNC_BUFFER)
         yield
 
 
-def _restore(token, own):
+def _restore(key, buffer_size):
     """Undo what a pool has set, the setting of the process if it is the last; once is enough."""
     with _lock:
-        if token in _holders:
+        if key in _holders:
             is_last = len(_holders) == 1
-            for library, mine, before in zip(_libraries(), own, _before, strict=True):
+            for library, own, before in zip(_libraries(), _holders[key], _before, strict=True):
                 if is_last or _is_per_thread(library):
-                    _set_threads(library, mine if _is_per_thread(library) else before)
-            _holders.remove(token)
+                    _set_threads(library, own if _is_per_thread(library) else before)
+            np.setbufsize(buffer_size)
+            del _holders[key]
+
+
+def release_if_held(lock):
+    """Release a reentrant lock that this thread still holds, since an interrupt kept it from that."""
+    while lock._is_owned():
+        lock.release()
 
 
 @contextmanager
@@ -86,15 +101,6 @@ def undisturbed(clean_up):
                 interrupt = error
         if interrupt is not None:
             raise interrupt
-
-
-@contextmanager
-def small_ufunc_buffer():
-    """Let NumPy work on short runs where they are, in this thread; see `UFUNC_BUFFER`."""
-    before = np.getbufsize()
-    with undisturbed(lambda: np.setbufsize(before)):
-        np.setbufsize(UFUNC_BUFFER)
-        yield
 
 
 def check_n_jobs(n_jobs):

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from skcnn._workers.blas import n_workers, serial_blas, small_ufunc_buffer, undisturbed
-from skcnn._workers.processes import hire, release_if_held, take_tickets, ticket_lock
+from skcnn._workers.blas import UFUNC_BUFFER, engine_settings, n_workers, undisturbed
+from skcnn._workers.processes import hire, release_locks, take_tickets, ticket_lock
 from skcnn._workers.shared import SharedArrays
 
 # Floating-point operations from which on more workers pay: 50 ms of one worker, while to hand a job to
@@ -55,9 +55,9 @@ class Threads(Pool):
         items = iter(range(n_items))  # to take the next one of a range is atomic
 
         def work(worker):
-            with small_ufunc_buffer():
-                for item in items:
-                    self._job(item, worker, *numbers)
+            np.setbufsize(UFUNC_BUFFER)  # a setting of each thread, here of the executor's
+            for item in items:
+                self._job(item, worker, *numbers)
 
         n_active = min(self._n_workers, n_items)
         helpers = [self._executor.submit(work, worker) for worker in range(1, n_active)]
@@ -132,8 +132,7 @@ class Processes(Threads):
 
     def close(self):
         super().close()
-        if self._workers:
-            release_if_held(ticket_lock())
+        release_locks()
         for worker in self._workers:
             worker.release(self)
         self._arrays.close()
@@ -158,7 +157,7 @@ def open_pool(n_jobs=None, flops=np.inf, *, is_long=True):
     is_long : bool
         Whether the job will be run again and again, so that processes are worth their start.
     """
-    with serial_blas(), small_ufunc_buffer():
+    with engine_settings():
         pool = _choose(n_workers(n_jobs), flops, is_long)
         with undisturbed(pool.close):
             pool.open(may_start=flops > START_FLOPS)

@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from joblib.externals.loky.backend.context import get_context
 
-from skcnn._workers.blas import UFUNC_BUFFER
+from skcnn._workers.blas import UFUNC_BUFFER, release_if_held
 from skcnn._workers.shared import cloudpickle, loads
 
 # Seconds for which a worker looks for its next message before it sleeps. The system may wake it on the
@@ -33,7 +33,7 @@ _ONE_THREAD = dict.fromkeys(
 )
 _JOB, _RUN, _DROP = b"J", b"R", b"D"  # first byte of a message
 _workers = []  # those that this process has started
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 class Worker:
@@ -141,6 +141,13 @@ def ticket_lock():
     return get_context("loky").Lock()
 
 
+def release_locks():
+    """Release the locks that this thread still holds, since an interrupt kept it from that."""
+    release_if_held(_lock)
+    if ticket_lock()._semlock._is_mine():
+        ticket_lock().release()
+
+
 def hire(pool, n, may_start):
     """Return up to `n` worker processes: free ones, then new ones if they may be started."""
     with _lock:
@@ -180,15 +187,10 @@ def take_tickets(tickets, lock, n_items):
             item = int(tickets[0])
             tickets[0] = item + 1
         finally:
-            release_if_held(lock)
+            if lock._semlock._is_mine():
+                lock.release()
         if item < n_items:
             yield item
-
-
-def release_if_held(lock):
-    """Release a lock that this thread holds, perhaps since an interrupt."""
-    if lock._semlock._is_mine():
-        lock.release()
 
 
 def _receive_soon(connection):

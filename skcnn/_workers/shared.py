@@ -72,8 +72,8 @@ class SharedArrays:
         """Remove the files; memory is freed when the last process drops its arrays."""
         for parent, folder in tuple(self._folders.items()):
             shutil.rmtree(folder, ignore_errors=True)
-            del self._folders[parent]
             resource_tracker.unregister(folder, "folder")
+            del self._folders[parent]
         self._files = {}
 
 
