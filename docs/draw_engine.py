@@ -13,16 +13,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
-from skcnn._engine import convolution, winograd
-from skcnn._engine.epilogue import PlainSink
+from skcnn._engine.rows import RowKernel
+from skcnn._engine.winograd import _INPUT, TileKernel
 from skcnn._model.shards import shard_slices
 from skcnn.layers import Conv
+from skcnn.layers.base import Workspace
 
 HERE = Path(__file__).resolve().parent / "images"
 
 INK, GREY, PALE = "#22303c", "#7b8794", "#eef1f4"
 BLUE, ORANGE, GREEN, PURPLE = "#3a7ca5", "#d98032", "#4f9d69", "#7d5ba6"
-TINTS = {BLUE: "#d6e6f0", ORANGE: "#f8e3cf", GREEN: "#d8ecdf", PURPLE: "#e6ddf1"}
+TINTS = {
+    BLUE: "#d6e6f0",
+    ORANGE: "#f8e3cf",
+    GREEN: "#d8ecdf",
+    PURPLE: "#e6ddf1",
+    GREY: PALE,
+}
 
 # The image and the filter of the worked example.
 IMAGE = np.array([[1, 2, 0, 1], [0, 1, 3, 1], [2, 0, 1, 0], [1, 1, 0, 2]], np.float32)
@@ -47,7 +54,7 @@ def save(figure, name):
 
 
 def text(axes, x, y, words, **style):
-    """Write words; centred unless told otherwise."""
+    """Write words, centred unless `style` sets another alignment."""
     axes.text(x, y, words, **({"ha": "center", "va": "center"} | style))
 
 
@@ -170,25 +177,34 @@ def draw_layout():
     save(figure, "engine_layout")
 
 
-def example():
-    """Return ``(plan, x, coef, wide, y)`` of the worked example after a forward pass by rows."""
-    x, coef = IMAGE[:, None, :, None], FILTER[None, :, None, :]
-    plan = Conv(1).plan((4, 4, 1))
-    wide = np.zeros(plan.buffer_shapes(1)["wide"], np.float32)
-    y = np.zeros((4, 1, 4, 1), np.float32)
-    convolution.forward(plan, x, coef, wide, plain_sink(y))
-    return plan, x, coef, wide, y
+class ByRows(Conv):
+    """A convolution by rows, whatever it costs."""
+
+    def kernel(self, input_shape):
+        """Return the kernel."""
+        return RowKernel(self.plan(input_shape))
 
 
-def plain_sink(y):
-    """Return a sink that writes the bare convolution to `y`."""
-    return PlainSink(y, np.zeros(1, np.float32), lambda z, out: None)
+class ByTiles(Conv):
+    """A convolution by Winograd's tiles, whatever it costs."""
+
+    def kernel(self, input_shape):
+        """Return the kernel."""
+        return TileKernel(self.plan(input_shape))
+
+
+def example(layer_type):
+    """Return ``(work, y)`` of the worked example: buffers and output of a bare convolution."""
+    layer = layer_type(1, activation="identity")
+    work = Workspace(layer, (*IMAGE.shape, 1), 1, np.float32)
+    weights = {"coef": FILTER[None, :, None, :], "intercept": np.zeros(1, np.float32)}
+    return work, layer.forward(IMAGE[:, None, :, None], weights, work)
 
 
 def draw_windows():
     """Draw the widened buffer of the worked example and its overlapping windows."""
-    _, _, _, wide, y = example()
-    lines = wide.reshape(6, 3, 4)
+    work, y = example(ByRows)
+    lines = work["wide"].reshape(6, 3, 4)
     figure, axes = canvas(11.6, 6.7)
     size, top = 2.8, 11.0
 
@@ -248,13 +264,9 @@ def draw_windows():
 
 def draw_winograd():
     """Draw the tile of the worked example through Winograd's algorithm."""
-    plan, x, coef, _, y = example()
-    shapes = winograd.buffer_shapes(plan, 1)
-    work = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    winograd.transform_filters(coef, work["filters"])
-    winograd.forward(plan, x, work, plain_sink(y))
+    work, y = example(ByTiles)
     filters = work["filters"].reshape(6, 6).T
-    inputs = winograd._INPUT @ np.pad(IMAGE, 1) @ winograd._INPUT.T + 0.0
+    inputs = _INPUT @ np.pad(IMAGE, 1) @ _INPUT.T + 0.0
 
     figure, axes = canvas(11.4, 7.0)
     size = 4.1
@@ -366,61 +378,99 @@ def box(axes, x, y, width, height, words, color, **style):
     text(axes, x + width / 2, y + height / 2, words, **style)
 
 
-def draw_shards():
-    """Draw a batch cut into shards, run by one and by two workers, and the order of the sum."""
+def draw_workers():
+    """Draw a fit with two workers: which of them computes which shard, and what they share."""
     shards = shard_slices(200, 28 * 28 * 8)
     colors = (BLUE, ORANGE, GREEN, PURPLE)
-    figure, axes = canvas(11, 6.2)
-    left, width = 24, 17
-    text(axes, 3, 6.5, "a batch\nof 200 images", ha="left", weight="bold")
-    for k, (shard, color) in enumerate(zip(shards, colors, strict=True)):
-        words = f"shard {k}\nimages {shard.start} to {shard.stop - 1}"
-        box(axes, left + k * width, 3.5, width - 0.8, 6, words, color, fontsize=8.5)
-    text(
-        axes,
-        left + 4 * width + 1,
-        6.5,
-        "cut by network\nand batch size",
-        ha="left",
-        fontsize=8.5,
-        color=GREY,
-    )
+    figure, axes = canvas(12, 7.4)
+    left, early, late, end = 20, 8, 67, 112
+    caller, worker, height = 12, 23, 5.5
 
-    def lane(top, words, items, thread):
-        text(axes, 3, top + 2.5, words, ha="left", weight="bold")
-        text(axes, left - 1.2, top + 2.5, thread, ha="right", color=GREY, fontsize=8.5)
-        for place, k in enumerate(items):
-            words = f"shard {k}"
-            box(axes, left + place * width, top, width - 0.8, 5, words, colors[k])
+    def note(x, y, words, **style):
+        text(axes, x, y, words, **({"fontsize": 8.5, "color": GREY, "ha": "left"} | style))
 
-    lane(14.5, "n_jobs=1", (0, 1, 2, 3), "worker 0")
-    lane(23.5, "n_jobs=2", (0, 2), "worker 0")
-    lane(29.5, "", (1, 3), "worker 1")
-    arrow(axes, (left, 36.6), (left + 4 * width - 0.8, 36.6), GREY, 1)
-    text(axes, left + 4 * width + 1, 36.6, "time", ha="left", color=GREY, fontsize=8.5)
+    def dashed(x, y, width, words):
+        axes.add_patch(
+            Rectangle((x, y), width, height, fc=PALE, ec=GREY, lw=1, ls=(0, (4, 3)), zorder=1)
+        )
+        text(axes, x + width / 2, y + height / 2, words, color=GREY, fontsize=8.5)
 
-    top = 43.5
-    text(axes, 3, top + 2.5, "gradients", ha="left", weight="bold")
+    text(axes, 3, caller + height / 2, "your program", ha="left", weight="bold")
+    text(axes, 3, worker + height / 2, "worker process", ha="left", weight="bold")
+
+    note(left, 4, "the first steps", color=INK, weight="bold", fontsize=10)
+    note(left, 7.6, "Your program computes all shards until the process has started.")
     for k, color in enumerate(colors):
-        box(axes, left + k * width, top, width - 3.8, 5, f"gradient {k}", color)
-        if k < 3:
-            text(axes, left + (k + 1) * width - 2.3, top + 2.5, "+", fontsize=14)
-    text(
-        axes,
-        left + 4 * width + 1,
-        top + 2.5,
-        "added from the left,\nwhoever came first",
-        ha="left",
-        fontsize=8.5,
-        color=GREY,
+        box(axes, left + k * early, caller, early - 0.6, height, f"shard {k}", color, fontsize=8.5)
+    box(axes, left + 4 * early, caller, early - 0.6, height, "update", GREY, fontsize=8.5)
+    dashed(left, worker, 5 * early - 0.6, "a new interpreter starts: about a second")
+    for lane in (caller, worker):
+        text(axes, (left + 5 * early + late) / 2, lane + height / 2, ". . .", fontsize=13)
+
+    note(late, 4, "a later step", color=INK, weight="bold", fontsize=10)
+    note(late, 7.6, "A worker that is free takes the next shard.")
+    for place, k in enumerate((0, 2, 3)):
+        x = late + place * 9
+        box(axes, x, caller, 8.4, height, f"shard {k}", colors[k], fontsize=8.5)
+    box(axes, late, worker, 24, height, "shard 1, on a busy core", colors[1], fontsize=8.5)
+    barrier = late + 28.4
+    axes.plot([barrier] * 2, [caller - 1.5, worker + height + 1.5], color=INK, lw=2)
+    text(axes, barrier, worker + height + 3.2, "barrier", fontsize=8.5)
+    box(axes, barrier + 1.6, caller, 12, height, "update", GREY, fontsize=8.5)
+    arrow(axes, (left, 34.8), (end, 34.8), GREY, 1)
+    note(end + 0.8, 34.8, "time")
+
+    x = left + 5 * early - 4.2
+    arrow(axes, (x, caller + height + 0.5), (x, worker - 0.5), GREY, 1)
+    note(
+        x - 1,
+        (caller + height + worker) / 2,
+        "a pipe: the job once, then a message a step",
+        ha="right",
     )
-    for k in range(4):
-        x = left + k * width + (width - 3.8) / 2
-        arrow(axes, (x, 38.6), (x, top - 0.8), GREY)
-    text(axes, 3, 41, "each shard has its own", ha="left", fontsize=8.5, color=GREY)
-    arrow(axes, (left + 2 * width - 2.3, top + 5.8), (left + 2 * width - 2.3, top + 10.2))
-    box(axes, left + 2 * width - 2.3 - 19, top + 11, 38, 5.2, "one update of the weights", BLUE)
-    save(figure, "engine_shards")
+
+    top, bottom = 41, 71
+    axes.add_patch(
+        FancyBboxPatch(
+            (left - 2, top),
+            end - left + 4,
+            bottom - top,
+            boxstyle="round,pad=0,rounding_size=1",
+            fc="white",
+            ec=INK,
+            lw=1.2,
+        )
+    )
+    text(axes, 3, (top + bottom) / 2 - 2, "shared memory", ha="left", weight="bold")
+    note(3, (top + bottom) / 2 + 3, "memory maps of\ntemporary files")
+    for x in (left + 12, late + 12):
+        style = {"arrowstyle": "<|-|>", "mutation_scale": 12, "shrinkA": 0, "shrinkB": 0}
+        axes.add_patch(FancyArrowPatch((x, 36), (x, top - 0.4), color=INK, lw=1.2, **style))
+    note(late + 13.6, 38.5, "all workers read and write")
+
+    row = top + 7
+    note(left, row - 2.6, "Your program writes these:")
+    for x, width, words in (
+        (left, 24, "images and targets,\ncopied once"),
+        (left + 26, 18, "order of the epoch"),
+        (left + 46, 15, "weights"),
+    ):
+        box(axes, x, row, width, 6, words, GREY, fontsize=8.5)
+    box(axes, late + 20, row, 25, 6, "index of the next shard,\nbehind a lock", GREY, fontsize=8.5)
+    note(late + 20, row - 2.6, "All workers write this:")
+
+    row = top + 20
+    note(
+        left,
+        row - 2.6,
+        "One worker writes the gradients of a shard. Your program adds them from the left:",
+    )
+    for k, (shard, color) in enumerate(zip(shards, colors, strict=True)):
+        words = f"gradients of shard {k}\nimages {shard.start} to {shard.stop - 1}"
+        box(axes, left + k * 23.5, row, 21, 6.5, words, color, fontsize=8.5)
+        if k < 3:
+            text(axes, left + k * 23.5 + 22.2, row + 3.25, "+", fontsize=14)
+    save(figure, "engine_workers")
 
 
 if __name__ == "__main__":
@@ -428,4 +478,4 @@ if __name__ == "__main__":
     draw_layout()
     draw_windows()
     draw_winograd()
-    draw_shards()
+    draw_workers()

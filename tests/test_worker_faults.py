@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from test_workers import Multiply, on_linux
 
 from skcnn import CNNClassifier, stop_workers
 from skcnn._workers import pool as pools
+from skcnn._workers import shared
 from skcnn._workers.pool import open_pool
 from skcnn.layers import Conv, Dense, Layer, MaxPool
 
@@ -220,3 +222,67 @@ def test_nothing_is_left_once_workers_are_stopped(workers):
     assert after[0] == before[0]
     assert after[1] <= before[1]
     assert after[2] == before[2]
+
+
+class HoldTheLock:
+    """Takes the lock of the tickets in every process but one, and ends it."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def __call__(self, item, worker):
+        time.sleep(0.02)
+        if os.getpid() != self.parent[0]:
+            frame = sys._getframe(1)
+            frame.f_locals["lock"].acquire()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@on_linux
+def test_a_worker_that_dies_with_the_lock_of_the_tickets_is_survived(monkeypatch):
+    use_workers(monkeypatch, "processes")
+    with open_pool(2) as pool:
+        parent = pool.array((1,), np.int64)
+        parent[...] = os.getpid()
+        pool.start(HoldTheLock(parent))
+        with pytest.raises(RuntimeError, match="ended unexpectedly"):
+            pool.run(20)
+    for _ in range(2):
+        with open_pool(2) as pool:
+            results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+            pool.start(Multiply(results, seen))
+            pool.run(20, 1)
+            assert results.tolist() == list(range(20))
+            assert len(set(seen.tolist())) == 2
+
+
+@on_linux
+def test_files_lie_elsewhere_where_memory_has_no_room(monkeypatch, tmp_path):
+    use_workers(monkeypatch, "processes")
+    monkeypatch.setattr(shared, "MEMORY_FOLDER", "/proc")  # which takes no folders
+    monkeypatch.setattr(shared.tempfile, "gettempdir", lambda: str(tmp_path))
+    with open_pool(2) as pool:
+        results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+        assert len(list(tmp_path.iterdir())) == 1
+        pool.start(Multiply(results, seen))
+        pool.run(20, 1)
+        assert results.tolist() == list(range(20))
+    assert not list(tmp_path.iterdir())
+
+
+@on_linux
+def test_answers_to_an_earlier_pool_are_not_taken_for_those_to_the_next(monkeypatch):
+    monkeypatch.setattr(pools, "START_FLOPS", -1)
+    stop_workers()
+    for _ in range(3):  # closed while its worker starts or loads the job
+        with open_pool(2) as pool:
+            pool.start(Multiply(pool.array((4,), float), pool.array((4,), np.int64)))
+            pool.run(4, 1)
+    use_workers(monkeypatch, "processes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with open_pool(2) as pool:
+            results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+            pool.start(Multiply(results, seen))
+            pool.run(20, 1)
+            assert len(set(seen.tolist())) == 2

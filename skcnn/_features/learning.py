@@ -88,7 +88,7 @@ def _make_bank(params, X, image_shape, random_state, in_pieces):
         size = params.kernel_size or tuple(min(DEFAULT_SIZE, n) for n in image_shape[:2])
         shape = (*pair(size), image_shape[2])
     else:
-        filters, names = _told_filters(params, image_shape[2])
+        filters, names = _fixed_filters(params, image_shape[2])
         shape = filters.shape[1:]
     if not (is_learned or normalize or whiten):
         return Bank(names, shape, Whitener(0.0, 1.0), filters.reshape(len(filters), -1))
@@ -123,7 +123,7 @@ def _thresholds(params, bank, X, image_shape, random_state):
     return np.quantile(responses, params.threshold_quantile, axis=0)
 
 
-def _told_filters(params, channels):
+def _fixed_filters(params, channels):
     """Return filters of shape (n, rows, columns, channels), by name or as given, and their names."""
     if isinstance(params.filters, str):
         if params.filters not in BANKS:

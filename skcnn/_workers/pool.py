@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -25,7 +26,7 @@ class Pool:
         return np.empty(shape, dtype)
 
     def start(self, job):
-        """Take ``job(item, worker, *numbers)``; workers see it as it is now, but for the arrays."""
+        """Take ``job(item, worker, *numbers)``, once; workers see it as it is now, but for the arrays."""
         self._job = job
 
     def run(self, n_items, *numbers):
@@ -52,11 +53,15 @@ class Threads(Pool):
         self._executor = ThreadPoolExecutor(n_workers - 1)
 
     def run(self, n_items, *numbers):
-        items = iter(range(n_items))  # to take the next one of a range is atomic
+        items = deque(range(n_items))  # several threads may take from it
 
         def work(worker):
             np.setbufsize(UFUNC_BUFFER)  # a setting of each thread, here of the executor's
-            for item in items:
+            while items:
+                try:
+                    item = items.popleft()
+                except IndexError:
+                    return
                 self._job(item, worker, *numbers)
 
         n_active = min(self._n_workers, n_items)
@@ -64,8 +69,7 @@ class Threads(Pool):
         try:
             work(0)
         finally:
-            for _ in items:  # after an error the others take no more
-                pass
+            items.clear()  # after an error the others take no more
             errors = [helper.exception() for helper in helpers]
         _raise_first(errors)
 
@@ -82,13 +86,14 @@ class Processes(Threads):
     def __init__(self, n_workers):
         super().__init__(n_workers)
         self._arrays = SharedArrays()
-        self._workers, self._pickled = [], None
+        self._workers, self._pickled, self._lock = [], None, None
 
     def array(self, shape, dtype):
         return self._arrays.empty(shape, dtype) if self._workers else super().array(shape, dtype)
 
     def open(self, may_start):
         self._workers = hire(self, self._n_workers - 1, may_start)
+        self._lock = ticket_lock() if self._workers else None
 
     def start(self, job):
         self._job = job
@@ -104,7 +109,7 @@ class Processes(Threads):
         self._tickets[0] = 0
         try:
             absent = self._call_in(absent, active, n_items, numbers)
-            for item in take_tickets(self._tickets, ticket_lock(), n_items):
+            for item in take_tickets(self._tickets, self._lock, n_items):
                 self._job(item, 0, *numbers)
                 absent = self._call_in(absent, active, n_items, numbers)
         except Exception as error:
@@ -132,7 +137,7 @@ class Processes(Threads):
 
     def close(self):
         super().close()
-        release_locks()
+        release_locks(self._lock)
         for worker in self._workers:
             worker.release(self)
         self._arrays.close()

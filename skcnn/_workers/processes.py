@@ -7,6 +7,7 @@ and answers messages on a pipe. It needs about a second to start, and no pool wa
 import multiprocessing
 import os
 import pickle
+import select
 import signal
 import threading
 import time
@@ -44,11 +45,14 @@ class Worker:
         self._connection, other = context.Pipe()
         life, self._life = context.Pipe(duplex=False)  # ends with this process
         self._owner = os.getpid()
+        self._is_there = _looker(self._connection)
+        self._lock = ticket_lock()
         self._n_owed = 1  # answers on their way; the first one says that the process listens
+        self._n_stale = 0  # how many of them belong to an earlier pool
         self._has_job = self._is_busy = False
         self._pool = lambda: None  # a weak reference to the pool that it works for
         self._process = context.Process(
-            target=serve, args=(other, life, ticket_lock()), daemon=True, env=_ONE_THREAD
+            target=serve, args=(other, life, self._lock), daemon=True, env=_ONE_THREAD
         )
         mask = getattr(signal, "pthread_sigmask", lambda how, signals: ())
         before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # Ctrl-C is not for workers
@@ -67,15 +71,20 @@ class Worker:
         """Return whether no pool uses the process, nor has left it in the middle of its work."""
         return self._pool() is None and not self._is_busy
 
+    def has_lock(self, lock):
+        """Return whether the process takes its tickets under this lock."""
+        return self._lock is lock
+
     def join(self, pool):
         """Work for a pool from now on."""
         self._pool = weakref.ref(pool)
 
     def takes_part(self, job):
         """Return whether the process holds the pickled `job` by now; never wait for it."""
-        while self._n_owed and self._connection.poll(0):
+        while self._n_owed and self._is_there(0):
             error = self._receive()
-            if error is not None:
+            is_stale, self._n_stale = self._n_stale > 0, max(self._n_stale - 1, 0)
+            if error is not None and not is_stale:
                 raise error
         if not self._n_owed and not self._has_job:
             self._send(_JOB + job)
@@ -105,7 +114,7 @@ class Worker:
 
     def _receive(self):
         try:
-            answer = _receive_soon(self._connection)
+            answer = _receive_soon(self._connection, self._is_there)
         except (EOFError, OSError):
             raise RuntimeError(DIED) from None
         self._n_owed -= 1
@@ -121,13 +130,16 @@ class Worker:
             if self._has_job:
                 self._send(_DROP)
                 self._has_job = False
+            self._n_stale = self._n_owed
             self._pool = lambda: None
         except RuntimeError:
             self.stop()
 
     def stop(self):
-        """End the process at once."""
+        """End the process at once; if it may hold the lock of the tickets, others get a new one."""
         self._pool = lambda: None
+        if self._is_busy and self._lock is ticket_lock():
+            ticket_lock.cache_clear()
         self._connection.close()
         self._life.close()
         if self._owner == os.getpid():
@@ -141,21 +153,24 @@ def ticket_lock():
     return get_context("loky").Lock()
 
 
-def release_locks():
-    """Release the locks that this thread still holds, since an interrupt kept it from that."""
+def release_locks(lock):
+    """Release locks that this thread still holds, since an interrupt kept it from that."""
     release_if_held(_lock)
-    if ticket_lock()._semlock._is_mine():
-        ticket_lock().release()
+    if lock is not None and lock._semlock._is_mine():
+        lock.release()
 
 
 def hire(pool, n, may_start):
     """Return up to `n` worker processes: free ones, then new ones if they may be started."""
     with _lock:
+        for worker in _workers:
+            if worker.is_free() and not worker.has_lock(ticket_lock()):
+                worker.stop()
         _workers[:] = [worker for worker in _workers if worker.is_alive()]
         if may_start and not multiprocessing.current_process().daemon:  # those may have no children
             while len(_workers) < n:  # some may work for other pools
                 _workers.append(Worker())
-        found = [worker for worker in _workers if worker.is_free()][:n]
+        found = [w for w in _workers if w.is_free() and w.has_lock(ticket_lock())][:n]
         for worker in found:
             worker.join(pool)
     return found
@@ -193,12 +208,21 @@ def take_tickets(tickets, lock, n_items):
             yield item
 
 
-def _receive_soon(connection):
+def _receive_soon(connection, is_there):
     """Return the next message; look for it for a while before going to sleep."""
     deadline = time.perf_counter() + SPIN_SECONDS
-    while not connection.poll(0) and time.perf_counter() < deadline:
+    while not is_there(0) and time.perf_counter() < deadline:
         pass
     return connection.recv_bytes()
+
+
+def _looker(connection):
+    """Return what looks for a message, in a tenth of the time of `connection.poll` where it can."""
+    if not hasattr(select, "poll"):
+        return connection.poll
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+    return poller.poll
 
 
 def serve(connection, life, lock):
@@ -207,10 +231,10 @@ def serve(connection, life, lock):
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     np.setbufsize(UFUNC_BUFFER)
     connection.send_bytes(b"")
-    job = tickets = None
+    job, tickets, is_there = None, None, _looker(connection)
     while job is not None or connection.poll(IDLE_SECONDS):
         try:
-            message = _receive_soon(connection)
+            message = _receive_soon(connection, is_there)
         except (EOFError, OSError):
             return
         error = b""

@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from contextlib import suppress
 from itertools import count
 from uuid import uuid4
 
@@ -42,18 +43,23 @@ class SharedArrays:
     def _new_file(self, fill):
         """Return the path of a new file, which ``fill(path)`` fills, in memory if there is room."""
         for parent in filter(os.path.isdir, (MEMORY_FOLDER, tempfile.gettempdir())):
-            if parent not in self._folders:
-                folder = os.path.join(parent, f"skcnn-{os.getpid()}-{uuid4().hex}")
-                resource_tracker.register(folder, "folder")
-                self._folders[parent] = folder
-                os.mkdir(folder, 0o700)
-            path = os.path.join(self._folders[parent], next(self._names))
             try:
+                path = os.path.join(self._folder(parent), next(self._names))
                 fill(path)
                 return path
             except OSError as error:
                 failure = error
+                with suppress(OSError, UnboundLocalError):
+                    os.unlink(path)
         raise failure
+
+    def _folder(self, parent):
+        if parent not in self._folders:
+            folder = os.path.join(parent, f"skcnn-{os.getpid()}-{uuid4().hex}")
+            resource_tracker.register(folder, "folder")
+            self._folders[parent] = folder
+            os.mkdir(folder, 0o700)
+        return self._folders[parent]
 
     def dumps(self, job):
         """Return a job as bytes; its large arrays are copied to shared memory once."""

@@ -1,5 +1,6 @@
 """The layers of a network: values that hold hyper-parameters and compute."""
 
+from skcnn._engine.buffers import Mask, Scratch, Zeros
 from skcnn.layers.activation import Activation
 from skcnn.layers.base import Layer
 from skcnn.layers.conv import Conv
@@ -19,6 +20,9 @@ __all__ = [
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Layer",
+    "Mask",
     "MaxPool",
     "Residual",
+    "Scratch",
+    "Zeros",
 ]
