@@ -11,12 +11,13 @@ from skcnn.layers import (
     Dense,
     Dropout,
     GlobalAvgPool,
+    Layer,
     MaxPool,
     Residual,
 )
 
 
-def sklearn_default():
+def sklearn_default() -> tuple[Layer, ...]:
     """Return the default layers of the estimators, for images of any size.
 
     Returns
@@ -32,7 +33,7 @@ def sklearn_default():
     return (Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
 
 
-def lenet5(padding="valid"):
+def lenet5(padding: str = "valid") -> tuple[Layer, ...]:
     """Return LeNet-5 with tanh and average pooling (LeCun, Bottou, Bengio and Haffner, 1998).
 
     With ten classes it has 61,706 weights on images of 32x32x1.
@@ -63,7 +64,7 @@ def lenet5(padding="valid"):
     )
 
 
-def lenet5_modern():
+def lenet5_modern() -> tuple[Layer, ...]:
     """Return a modern LeNet-5 with rectifiers, maximum pooling, more filters and dropout.
 
     The images may have any size.
@@ -89,7 +90,7 @@ def _normalised(filters, activation="relu"):
     )
 
 
-def vgg_small():
+def vgg_small() -> tuple[Layer, ...]:
     """Return a small network of pairs of 3x3 convolutions (after Simonyan and Zisserman, 2015).
 
     The network uses batch normalisation and dropout. The images may have any size; it is meant for
@@ -109,7 +110,7 @@ def vgg_small():
     return (*stages[0], *stages[1], *stages[2], Dropout(0.3), Dense(128), Dropout(0.5))
 
 
-def resnet_small():
+def resnet_small() -> tuple[Layer, ...]:
     """Return a small residual network (after He, Zhang, Ren and Sun, 2016).
 
     The images may have any size; the network is meant for 32x32.

@@ -272,7 +272,7 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
         if not self.__sklearn_is_fitted__():
             return self._start(X, y, in_pieces=True)
         X = images.check_images_as_fitted(X, self)
-        self._learned = learn_more(self, self._learned, X, self.image_shape_)
+        self._learned = learn_more(self, vars(self)["_learned"], X, self.image_shape_)
         return self
 
     def _start(self, X, y, *, in_pieces):

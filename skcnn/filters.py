@@ -1,6 +1,7 @@
 """Banks of fixed filters: for each filter a name and an array of shape (rows, columns)."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Line detectors and a box, as in the classic tutorials: 1 on the line, -1 elsewhere.
 _EDGES = {
@@ -22,7 +23,7 @@ _RING = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
 _SOBEL_RING = (1, 2, 1, 0, -1, -2, -1, 0)  # positive if the north is brighter
 
 
-def sobel():
+def sobel() -> dict[str, np.ndarray]:
     """Return Sobel filters (Sobel and Feldman, 1968) in eight directions, 45 degrees apart."""
     bank = {}
     for turn, name in enumerate(_COMPASS):
@@ -33,7 +34,7 @@ def sobel():
     return bank
 
 
-def gabor(n_filters=8, kernel_size=7):
+def gabor(n_filters: int = 8, kernel_size: tuple[int, int] = (7, 7)) -> dict[str, np.ndarray]:
     """Return Gabor filters (Daugman, 1985) in `n_filters` directions, evenly over 180 degrees.
 
     The wavelength is half the longer side of the filter, and the standard deviation of the Gaussian
@@ -58,7 +59,9 @@ def gabor(n_filters=8, kernel_size=7):
 BANKS = ("edges", "gabor", "laplacian", "sharpen", "sobel")
 
 
-def fixed_bank(name, n_filters=None, kernel_size=None):
+def fixed_bank(
+    name: str, n_filters: int | None = None, kernel_size: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
     """Return a bank by name, as a dict that maps the names of filters to 2-D arrays.
 
     Parameters
@@ -85,8 +88,13 @@ def fixed_bank(name, n_filters=None, kernel_size=None):
         return gabor(n_filters or 8, kernel_size or (7, 7))
     if name not in BANKS:
         raise ValueError(f"filters must be an array or one of {list(BANKS)}. Got {name!r} instead.")
-    fixed = {"edges": _EDGES, "laplacian": _LAPLACIAN, "sharpen": _SHARPEN, "sobel": sobel()}[name]
-    bank = {key: np.asarray(value, dtype=float) for key, value in fixed.items()}
+    banks: dict[str, dict] = {
+        "edges": _EDGES,
+        "laplacian": _LAPLACIAN,
+        "sharpen": _SHARPEN,
+        "sobel": sobel(),
+    }
+    bank = {key: np.asarray(value, dtype=float) for key, value in banks[name].items()}
     if n_filters not in (None, len(bank)):
         raise ValueError(
             f"n_filters must be None or {len(bank)} for filters={name!r}. Got {n_filters} instead."
@@ -98,7 +106,7 @@ def fixed_bank(name, n_filters=None, kernel_size=None):
     return bank
 
 
-def given_bank(filters):
+def given_bank(filters: ArrayLike) -> tuple[np.ndarray, list[str]]:
     """Return ``(filters, names)`` from filters that a user gives as arrays.
 
     Parameters

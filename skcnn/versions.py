@@ -41,7 +41,7 @@ def _cpu_level():
     return 0
 
 
-def older_kernels(libraries, cpu_level):
+def older_kernels(libraries: list[dict], cpu_level: int) -> str | None:
     """Return a line of advice if OpenBLAS runs kernels older than the CPU, else None.
 
     Parameters
@@ -54,7 +54,7 @@ def older_kernels(libraries, cpu_level):
     levels = {name: level for level, names in _KERNEL_LEVELS.items() for name in names}
     for library in libraries:
         kernel = library.get("architecture")
-        if library.get("internal_api") == "openblas" and levels.get(kernel, 9) < cpu_level:
+        if library.get("internal_api") == "openblas" and levels.get(str(kernel), 9) < cpu_level:
             return (
                 f"OpenBLAS runs its {kernel} kernels, but this CPU has {_LEVEL_NAMES[cpu_level]}: "
                 f"try OPENBLAS_CORETYPE={_BEST_KERNEL[cpu_level]} in the environment "
@@ -63,7 +63,7 @@ def older_kernels(libraries, cpu_level):
     return None
 
 
-def show_versions():
+def show_versions() -> None:
     """Print the versions, the BLAS with its kernels, and the threads that are in use.
 
     Examples

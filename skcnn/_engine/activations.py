@@ -5,6 +5,7 @@ layer can therefore apply it in place, after the pooling. The gradient of the ot
 needs their input, which must be kept; see `has_own_step`.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,8 +24,8 @@ class Activation(NamedTuple):
     `backward` takes the input `z` instead of the output `y`.
     """
 
-    forward: object
-    backward: object
+    forward: Callable
+    backward: Callable
     monotone: bool = True
 
 

@@ -16,7 +16,7 @@ from skcnn._engine.losses import PoissonLoss, logistic, softmax
 from skcnn._model.encoded_conv import EncodedConv, Pooling
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Layer, Residual
 from skcnn.layers.base import Shard, Workspace
-from skcnn.layers.residual import Fork, Join
+from skcnn.layers.residual import Branch, Merge
 
 IMAGES_AT_ONCE = 64
 OUTPUT_ACTIVATIONS = {
@@ -214,9 +214,9 @@ def _named(number, layer):
         return
     count = 0
     for step in layer.steps():
-        if type(step) is Fork:
+        if type(step) is Branch:
             yield None, step
-        elif type(step) is Join:
+        elif type(step) is Merge:
             yield f"{number} {type(layer).__name__}", step
         else:
             yield from _named(f"{number}.{count}", step)
@@ -225,7 +225,7 @@ def _named(number, layer):
 
 def _taken_apart(name, layer):
     """Yield the name and the layer of each operation that a layer performs in prediction."""
-    if type(layer) in (Conv, Dense, Join) and layer.activation != "identity":
+    if type(layer) in (Conv, Dense, Merge) and layer.activation != "identity":
         plain = copy.copy(layer)
         plain.activation = "identity"
         yield name, plain

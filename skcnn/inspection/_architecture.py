@@ -1,8 +1,10 @@
 """A network, drawn as textbooks do: maps as stacks of sheets, dense layers as bars."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
@@ -76,11 +78,19 @@ class ArchitectureDisplay:
     ((28, 28, 6), 156)
     """
 
-    def __init__(self, stages):
+    def __init__(self, stages: Any) -> None:
         self.stages = stages
 
     @classmethod
-    def from_estimator(cls, estimator, *, image_shape=None, n_outputs=None, ax=None, title=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        image_shape: Sequence[int] | None = None,
+        n_outputs: int | None = None,
+        ax: Any = None,
+        title: str | None = None,
+    ) -> Self:
         """Draw the network of an estimator, fitted or not.
 
         Parameters
@@ -114,7 +124,7 @@ class ArchitectureDisplay:
         stages[-1] = stages[-1]._replace(name="output")
         return cls(stages).plot(ax=ax, title=title)
 
-    def plot(self, ax=None, *, title=None):
+    def plot(self, ax: Any = None, *, title: str | None = None) -> Self:
         """Draw.
 
         Parameters
@@ -164,7 +174,7 @@ class _Painter:
         The longest side of a map.
     """
 
-    def __init__(self, ax, largest):
+    def __init__(self, ax: Any, largest: Any) -> None:
         self.ax = ax
         self.largest = largest
 

@@ -1,6 +1,9 @@
 """A display of learning curves: the loss and the validation score of each epoch."""
 
+from typing import Any, Self
+
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skcnn.inspection._draw import divided
@@ -43,14 +46,28 @@ class LossCurveDisplay:
     2
     """
 
-    def __init__(self, losses, *, validation_losses=None, validation_scores=None, name=None):
+    def __init__(
+        self,
+        losses: Any,
+        *,
+        validation_losses: Any = None,
+        validation_scores: Any = None,
+        name: str | None = None,
+    ) -> None:
         self.losses = losses
         self.validation_losses = validation_losses
         self.validation_scores = validation_scores
         self.name = name
 
     @classmethod
-    def from_estimator(cls, estimator, *, name=None, ax=None, log_scale=False):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        *,
+        name: str | None = None,
+        ax: Any = None,
+        log_scale: bool = False,
+    ) -> Self:
         """Draw the learning curves of a fitted network.
 
         Parameters
@@ -79,7 +96,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax=ax, log_scale=log_scale)
 
-    def plot(self, ax=None, *, log_scale=False):
+    def plot(self, ax: Any = None, *, log_scale: bool = False) -> Self:
         """Draw the curves.
 
         Parameters

@@ -1,6 +1,11 @@
 """A display of the images for which a network is most wrong."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
@@ -43,7 +48,15 @@ class ErrorDisplay:
     True
     """
 
-    def __init__(self, images, y_true, y_pred, *, confidences=None, n_errors=None):
+    def __init__(
+        self,
+        images: ArrayLike,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        confidences: ArrayLike | None = None,
+        n_errors: Any = None,
+    ) -> None:
         self.images = images
         self.y_true = y_true
         self.y_pred = y_pred
@@ -51,7 +64,16 @@ class ErrorDisplay:
         self.n_errors = n_errors
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, n_images=12, class_names=None, ax=None):
+    def from_estimator(
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        n_images: int = 12,
+        class_names: Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> Self:
         """Draw the images for which a fitted network is most wrong.
 
         Parameters
@@ -99,8 +121,16 @@ class ErrorDisplay:
 
     @classmethod
     def from_predictions(
-        cls, images, y_true, y_pred, confidences=None, *, n_images=12, class_names=None, ax=None
-    ):
+        cls,
+        images: ArrayLike,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        confidences: ArrayLike | None = None,
+        *,
+        n_images: int = 12,
+        class_names: Sequence[str] | None = None,
+        ax: Any = None,
+    ) -> Self:
         """Draw the images whose predictions are most wrong.
 
         Parameters
@@ -146,7 +176,13 @@ class ErrorDisplay:
         )
         return display.plot(ax=ax, class_names=class_names)
 
-    def plot(self, ax=None, *, class_names=None, n_columns=None):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        n_columns: int | None = None,
+    ) -> Self:
         """Draw the images, with their targets and predictions as titles.
 
         Parameters

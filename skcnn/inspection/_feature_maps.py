@@ -1,8 +1,12 @@
 """A display of the feature maps that the layers compute from an image."""
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skcnn.inspection._draw import (
@@ -46,13 +50,21 @@ class FeatureMapDisplay:
     (4, 4, 8)
     """
 
-    def __init__(self, maps):
+    def __init__(self, maps: Any) -> None:
         self.maps = maps
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, layers=None, image=0, max_maps=None, ax=None, cmap=None
-    ):
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        layers: str | Sequence[str] | None = None,
+        image: int = 0,
+        max_maps: int | None = None,
+        ax: Any = None,
+        cmap: Any = None,
+    ) -> Self:
         """Draw the feature maps that a fitted estimator computes from an image.
 
         Parameters
@@ -97,7 +109,7 @@ class FeatureMapDisplay:
         display = cls({name: trace[name] for name in names})
         return display.plot(ax=ax, max_maps=max_maps, cmap=cmap)
 
-    def plot(self, ax=None, *, max_maps=None, cmap=None):
+    def plot(self, ax: Any = None, *, max_maps: int | None = None, cmap: Any = None) -> Self:
         """Draw the maps.
 
         Parameters

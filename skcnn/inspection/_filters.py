@@ -1,6 +1,9 @@
 """A display of the filters of a layer."""
 
+from typing import Any, Self
+
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
@@ -55,15 +58,22 @@ class FilterDisplay:
     (16, 5, 5, 1)
     """
 
-    def __init__(self, filters, *, names=None, n_all=None):
+    def __init__(self, filters: Any, *, names: Any = None, n_all: Any = None) -> None:
         self.filters = filters
         self.names = names
         self.n_all = n_all
 
     @classmethod
     def from_estimator(
-        cls, estimator, *, layer=None, max_filters=64, ax=None, title=None, cmap=None
-    ):
+        cls,
+        estimator: BaseEstimator,
+        *,
+        layer: int | str | None = None,
+        max_filters: int | None = 64,
+        ax: Any = None,
+        title: str | None = None,
+        cmap: Any = None,
+    ) -> Self:
         """Draw the filters of a fitted estimator.
 
         Parameters
@@ -98,7 +108,14 @@ class FilterDisplay:
         display = cls(filters[:max_filters].copy(), names=names, n_all=len(filters))
         return display.plot(ax=ax, title=title, cmap=cmap)
 
-    def plot(self, ax=None, *, title=None, cmap=None, n_columns=None):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        title: str | None = None,
+        cmap: Any = None,
+        n_columns: int | None = None,
+    ) -> Self:
         """Draw the filters.
 
         Parameters

@@ -1,7 +1,8 @@
 """Gradients of a network against finite differences, for layers of one's own."""
 
 import numpy as np
-from sklearn.base import clone
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 
 from skcnn._data.images import check_images_as_fitted
@@ -28,7 +29,14 @@ class GradientErrors(dict):
         return aligned(("array", "relative error"), [(k, f"{v:.1e}") for k, v in self.items()])
 
 
-def check_gradients(estimator, X, y, *, n_weights=20, random_state=0):
+def check_gradients(
+    estimator: BaseEstimator,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    n_weights: int = 20,
+    random_state: int | np.random.RandomState | None = 0,
+) -> GradientErrors:
     """Compare the gradients of a network with finite differences, for layers of one's own.
 
     The loss of the given images is computed in float64 as in training: batch normalisation takes

@@ -1,9 +1,13 @@
 """Saliency: how much each pixel of an image contributes to an output of a network."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import zoom
+from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from skcnn._engine.blocks import even_slices
@@ -13,7 +17,7 @@ from skcnn._workers.pool import open_pool
 from skcnn.inspection._score import Score
 from skcnn.layers import Activation, Conv
 from skcnn.layers.conv import check_pair
-from skcnn.layers.residual import Join
+from skcnn.layers.residual import Merge
 
 METHODS = ("gradient", "integrated_gradients", "grad_cam", "occlusion")
 _POSITIVE = Interval(Integral, 1, None, closed="left")
@@ -33,18 +37,18 @@ _POSITIVE = Interval(Integral, 1, None, closed="left")
     prefer_skip_nested_validation=True,
 )
 def saliency(
-    estimator,
-    X,
+    estimator: BaseEstimator,
+    X: ArrayLike,
     *,
-    method="integrated_gradients",
-    target=None,
-    layer=None,
-    baseline=None,
-    n_steps=128,
-    patch_size=None,
-    stride=None,
-    per_channel=False,
-):
+    method: str | Sequence[str] = "integrated_gradients",
+    target: Any = None,
+    layer: int | str | None = None,
+    baseline: Any = None,
+    n_steps: int = 128,
+    patch_size: int | tuple[int, int] | None = None,
+    stride: int | tuple[int, int] | None = None,
+    per_channel: bool = False,
+) -> np.ndarray:
     """Return an attribution for each pixel of each image: how much it matters to an output.
 
     The output explained is a logit (the value before the softmax or logistic function) of the
@@ -187,7 +191,7 @@ def _map_layer(plain, layer):
             )
         return layer
     steps = plain.steps
-    convolutions = [i for i, step in enumerate(steps) if isinstance(step.layer, Conv | Join)]
+    convolutions = [i for i, step in enumerate(steps) if isinstance(step.layer, Conv | Merge)]
     if not convolutions:
         raise ValueError("method='grad_cam' takes networks with a Conv layer. Got none instead.")
     last = convolutions[-1]

@@ -1,6 +1,11 @@
 """A display of images beside the attributions of their pixels."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skcnn._data.images import check_images_as_fitted
@@ -68,7 +73,9 @@ class SaliencyDisplay:
     (3, 3)
     """
 
-    def __init__(self, images, values, *, titles=None):
+    def __init__(
+        self, images: ArrayLike, values: Any, *, titles: Sequence[str] | None = None
+    ) -> None:
         self.images = images
         self.values = values
         self.titles = titles
@@ -76,20 +83,20 @@ class SaliencyDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: BaseEstimator,
+        X: ArrayLike,
         *,
-        method="integrated_gradients",
-        target=None,
-        layer=None,
-        baseline=None,
-        n_steps=128,
-        patch_size=None,
-        stride=None,
-        titles=None,
-        ax=None,
-        cmap=None,
-    ):
+        method: str | Sequence[str] = "integrated_gradients",
+        target: Any = None,
+        layer: int | str | None = None,
+        baseline: Any = None,
+        n_steps: int = 128,
+        patch_size: int | tuple[int, int] | None = None,
+        stride: int | tuple[int, int] | None = None,
+        titles: Sequence[str] | None = None,
+        ax: Any = None,
+        cmap: Any = None,
+    ) -> Self:
         """Draw images beside the attributions of their pixels by a fitted network.
 
         Parameters
@@ -133,7 +140,7 @@ class SaliencyDisplay:
             titles = Score(estimator, X, target).names(estimator)
         return cls(images, values, titles=titles).plot(ax=ax, cmap=cmap)
 
-    def plot(self, ax=None, *, cmap=None):
+    def plot(self, ax: Any = None, *, cmap: Any = None) -> Self:
         """Draw the images and the attributions.
 
         Parameters

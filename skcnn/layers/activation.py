@@ -1,11 +1,13 @@
 """The activation layer."""
 
 import copy
+from typing import ClassVar
 
+import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine.activations import ACTIVATIONS, has_own_step
-from skcnn.layers.base import Layer
+from skcnn.layers.base import Arrays, Layer, Shape, Workspace
 
 ACTIVATION_OPTIONS = [StrOptions(set(ACTIVATIONS))]
 
@@ -29,21 +31,23 @@ class Activation(Layer):
     >>> layers = (Conv(8, activation="identity"), Activation("tanh"))
     """
 
-    _parameter_constraints: dict = {"activation": ACTIVATION_OPTIONS}
+    _parameter_constraints: ClassVar[dict] = {"activation": ACTIVATION_OPTIONS}
 
-    def __init__(self, activation="relu"):
+    def __init__(self, activation: str = "relu") -> None:
         self.activation = activation
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         return {"y": (rows, channels, columns, n_images)}
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         ACTIVATIONS[self.activation].forward(x, work["y"])
         work["seen"] = x if has_own_step(self.activation) else work["y"]
         return work["y"]
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         ACTIVATIONS[self.activation].backward(dy, work["seen"], dy)
         return dy
 

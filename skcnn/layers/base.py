@@ -1,6 +1,9 @@
 """The protocol of a layer: a value that computes, and never keeps an array."""
 
+from __future__ import annotations
+
 from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -8,6 +11,9 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
 from skcnn.layers._params import refuse_booleans
+
+Shape = tuple[int, ...]
+Arrays = dict[str, np.ndarray]
 
 POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
@@ -36,16 +42,16 @@ class Layer(BaseEstimator):
     (8, 8, 3)
     """
 
-    _parameter_constraints: dict = {}
+    _parameter_constraints: ClassVar[dict] = {}
 
-    def validate(self):
+    def validate(self) -> None:
         """Raise a `ValueError` if a hyper-parameter is out of its range."""
         params = self.get_params(deep=False)
         constraints = {**self._parameter_constraints}
         validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
         refuse_booleans(params, constraints)
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output map.
 
         Parameters
@@ -65,7 +71,7 @@ class Layer(BaseEstimator):
         """
         return input_shape
 
-    def weight_shapes(self, input_shape):
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Return a dict of the shapes of the learned arrays, keyed by "coef" and "intercept".
 
         "mean" and "variance" are running statistics: not learned, but followed. Where a gradient
@@ -73,33 +79,33 @@ class Layer(BaseEstimator):
         """
         return {}
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         """Return a dict of the shapes of the arrays that `forward` and `backward` write."""
         return {}
 
-    def flops(self, input_shape):
+    def flops(self, input_shape: Shape) -> int:
         """Return about how many floating-point operations `forward` takes for an image."""
         coef = self.weight_shapes(input_shape).get("coef", (0,))
         rows, columns, _ = self.output_shape(input_shape)
         return 2 * int(np.prod(coef)) * rows * columns
 
-    def map_size(self, input_shape):
+    def map_size(self, input_shape: Shape) -> int:
         """Return the numbers in the largest map of an image that `forward` writes."""
         return int(np.prod(self.output_shape(input_shape)))
 
-    def steps(self):
+    def steps(self) -> list[Layer]:
         """Return the layers that a network runs in place of this one: itself, if it is one step."""
         return [self]
 
-    def initial_weights(self, input_shape, random_state):
+    def initial_weights(self, input_shape: Shape, random_state: np.random.RandomState) -> Arrays:
         """Return a dict of float64 arrays, shaped as `weight_shapes` says."""
         return {name: np.zeros(s) for name, s in self.weight_shapes(input_shape).items()}
 
-    def public_coef(self, coef):
+    def public_coef(self, coef: np.ndarray) -> np.ndarray:
         """Return `coef` as a view in the order in which users see it in ``coefs_``."""
         return coef
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         """Return the output of a batch.
 
         Parameters
@@ -115,7 +121,9 @@ class Layer(BaseEstimator):
         """
         raise NotImplementedError
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         """Return the gradient of the input and write the gradients of the weights to `grads`.
 
         Parameters
@@ -150,7 +158,7 @@ class Shard:
         self.kept = {}
         self.begin(None, None)
 
-    def begin(self, sample_weight, seed):
+    def begin(self, sample_weight, seed) -> None:
         """Begin a pass over other images; `seed` is that of `random`."""
         self.weights = sample_weight
         self._seed = seed
@@ -233,7 +241,7 @@ class Workspace(dict):
         return array
 
 
-def spread(activation, fan_in, fan_out):
+def spread(activation: str, fan_in: int, fan_out: int) -> float:
     """Return the standard deviation of initial weights.
 
     He et al. (2015) for rectifiers, Glorot and Bengio (2010) for the others.

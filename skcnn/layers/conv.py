@@ -1,6 +1,9 @@
 """The convolutional layer."""
 
+from typing import Any, ClassVar
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 
@@ -8,9 +11,9 @@ from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.epilogue import PlainSink, PlainSource
 from skcnn._engine.geometry import pair
 from skcnn._engine.kernels import kernel_for
-from skcnn._engine.plan import plan_convolution
+from skcnn._engine.plan import ConvPlan, plan_convolution
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
-from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer, spread
+from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Arrays, Layer, Shape, Workspace, spread
 
 
 class Conv(Layer):
@@ -56,7 +59,7 @@ class Conv(Layer):
     (14, 14, 16)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "filters": [POSITIVE],
         "kernel_size": [POSITIVE, tuple, list],
         "stride": [POSITIVE, tuple, list],
@@ -69,16 +72,16 @@ class Conv(Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
+        filters: int,
+        kernel_size: int | tuple[int, int] = 3,
         *,
-        stride=1,
-        padding="same",
-        dilation=1,
-        groups=1,
-        activation="relu",
-        init=None,
-    ):
+        stride: int | tuple[int, int] = 1,
+        padding: str | int | tuple[int, int] = "same",
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        activation: str = "relu",
+        init: ArrayLike | None = None,
+    ) -> None:
         self.filters = filters
         self.kernel_size = kernel_size
         self.stride = stride
@@ -88,7 +91,7 @@ class Conv(Layer):
         self.activation = activation
         self.init = init
 
-    def plan(self, input_shape):
+    def plan(self, input_shape: Shape) -> ConvPlan:
         """Return the `ConvPlan` of one group on a map of `input_shape`."""
         return plan_convolution(
             input_shape,
@@ -100,11 +103,11 @@ class Conv(Layer):
             int(self.groups),
         )
 
-    def kernel(self, input_shape):
+    def kernel(self, input_shape: Shape) -> Any:
         """Return the kernel that computes this layer on a map of `input_shape`."""
         return kernel_for(self.plan(input_shape))
 
-    def validate(self):
+    def validate(self) -> None:
         super().validate()
         check_pair("kernel_size", self.kernel_size, 1)
         check_pair("stride", self.stride, 1)
@@ -118,7 +121,7 @@ class Conv(Layer):
                     raise
                 raise ValueError(f"init must be an array of finite numbers. {error}") from None
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         for name, value in (("channels", input_shape[2]), ("filters", self.filters)):
             if value % self.groups:
                 raise ValueError(
@@ -135,7 +138,7 @@ class Conv(Layer):
             )
         return (plan.rows.n_out, plan.columns.n_out, self.filters)
 
-    def weight_shapes(self, input_shape):
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         plan = self.plan(input_shape)
         rows, columns = plan.rows.size, plan.columns.size
         shape = (self.filters, rows, columns, plan.channels)
@@ -146,7 +149,7 @@ class Conv(Layer):
             "intercept": (self.filters,),
         }
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, filters = self.output_shape(input_shape)
         return {
             **self.kernel(input_shape).buffer_shapes(n_images),
@@ -154,10 +157,10 @@ class Conv(Layer):
             "dx": (input_shape[0], input_shape[2], input_shape[1], n_images),
         }
 
-    def steps(self):
+    def steps(self) -> list[Layer]:
         return apart(self)
 
-    def initial_weights(self, input_shape, random_state):
+    def initial_weights(self, input_shape: Shape, random_state: np.random.RandomState) -> Arrays:
         shapes = self.weight_shapes(input_shape)
         filters, rows, channels, columns = shapes["coef"]
         field = rows * columns
@@ -167,11 +170,11 @@ class Conv(Layer):
             self.public_coef(coef)[...] = self.init
         return {"coef": coef, "intercept": np.zeros(shapes["intercept"])}
 
-    def public_coef(self, coef):
+    def public_coef(self, coef: np.ndarray) -> np.ndarray:
         """Return `coef` as (filters, kernel rows, kernel columns, channels)."""
         return coef.transpose(0, 1, 3, 2)
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         kernel = work.once("kernel", self.kernel)
         work["x"] = x
         activate = ACTIVATIONS[self.activation].forward
@@ -179,7 +182,9 @@ class Conv(Layer):
         kernel.forward(x, weights["coef"], work, sink)
         return work["y"]
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         kernel = work.once("kernel", self.kernel)
         grads["intercept"].fill(0)
         source = PlainSource(dy, work["y"], ACTIVATIONS[self.activation], grads["intercept"])

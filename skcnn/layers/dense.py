@@ -1,5 +1,7 @@
 """The fully connected layer."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
@@ -7,7 +9,7 @@ from skcnn._engine.blocks import FEW_UNITS, PREPARED_PARTS
 from skcnn._engine.buffers import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
-from skcnn.layers.base import POSITIVE, Layer, spread
+from skcnn.layers.base import POSITIVE, Arrays, Layer, Shape, Workspace, spread
 
 
 def _copy_in_map_order(coef, out):
@@ -41,19 +43,19 @@ class Dense(Layer):
     {'coef': (48, 10), 'intercept': (10,)}
     """
 
-    _parameter_constraints: dict = {"units": [POSITIVE], "activation": ACTIVATION_OPTIONS}
+    _parameter_constraints: ClassVar[dict] = {"units": [POSITIVE], "activation": ACTIVATION_OPTIONS}
 
-    def __init__(self, units, *, activation="relu"):
+    def __init__(self, units: int, *, activation: str = "relu") -> None:
         self.units = units
         self.activation = activation
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         return (1, 1, int(self.units))
 
-    def weight_shapes(self, input_shape):
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         return {"coef": (int(np.prod(input_shape)), self.units), "intercept": (self.units,)}
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         return {
             "flat": (channels, rows, columns, n_images),
@@ -65,10 +67,10 @@ class Dense(Layer):
             "dx": (rows, channels, columns, n_images),
         }
 
-    def steps(self):
+    def steps(self) -> list[Layer]:
         return apart(self)
 
-    def initial_weights(self, input_shape, random_state):
+    def initial_weights(self, input_shape: Shape, random_state: np.random.RandomState) -> Arrays:
         n_in = int(np.prod(input_shape))
         coef = random_state.normal(0, spread(self.activation, n_in, self.units), (n_in, self.units))
         return {"coef": coef, "intercept": np.zeros(self.units)}
@@ -87,7 +89,7 @@ class Dense(Layer):
             coef = work.prepare("coef", _copy_in_map_order, coef)
         return x.reshape(-1, n_images), coef.reshape(-1, self.units)
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         work["matrices"] = x, coef = self._matrices(x, weights["coef"], work)
         y = work["y"].reshape(self.units, -1)
         multiply_deep(coef, x, work["parts"], y)
@@ -95,7 +97,9 @@ class Dense(Layer):
         ACTIVATIONS[self.activation].forward(y, y)
         return work["y"]
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         ACTIVATIONS[self.activation].backward(dy, work["y"], dy)
         dz = dy.reshape(self.units, -1)
         np.sum(dz, axis=1, out=grads["intercept"])

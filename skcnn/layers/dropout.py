@@ -1,12 +1,13 @@
 """The dropout layer."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skcnn._engine.buffers import Mask, Scratch
-from skcnn.layers.base import Layer
+from skcnn.layers.base import Arrays, Layer, Shape, Workspace
 
 
 class Dropout(Layer):
@@ -25,17 +26,17 @@ class Dropout(Layer):
     >>> layers = (Conv(16), MaxPool(), Dropout(0.25), Dense(64), Dropout())
     """
 
-    _parameter_constraints: dict = {"rate": [Interval(Real, 0, 1, closed="left")]}
+    _parameter_constraints: ClassVar[dict] = {"rate": [Interval(Real, 0, 1, closed="left")]}
 
-    def __init__(self, rate=0.5):
+    def __init__(self, rate: float = 0.5) -> None:
         self.rate = rate
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         shape = (rows, channels, columns, n_images)
         return {"random": Scratch(shape), "kept": Mask(shape), "y": shape}
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         if not (work.learning and self.rate):
             return x
         random, kept, y = work["random"], work["kept"], work["y"]
@@ -45,7 +46,9 @@ class Dropout(Layer):
         y *= 1 / (1 - self.rate)
         return y
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         if self.rate:
             dy *= work["kept"]
             dy *= 1 / (1 - self.rate)

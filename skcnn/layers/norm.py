@@ -1,12 +1,13 @@
 """Batch normalisation."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import Interval
 
 from skcnn._engine.buffers import Scratch
-from skcnn.layers.base import Layer
+from skcnn.layers.base import Arrays, Layer, Shape, Workspace
 
 
 class BatchNorm(Layer):
@@ -32,31 +33,31 @@ class BatchNorm(Layer):
     >>> layers = (Conv(16, activation="identity"), BatchNorm(), Activation("relu"), MaxPool())
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "momentum": [Interval(Real, 0, 1, closed="right")],
         "epsilon": [Interval(Real, 0, None, closed="neither")],
     }
 
-    def __init__(self, momentum=0.1, epsilon=1e-5):
+    def __init__(self, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         self.momentum = momentum
         self.epsilon = epsilon
 
-    def weight_shapes(self, input_shape):
+    def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         return dict.fromkeys(("coef", "intercept", "mean", "variance"), (input_shape[2],))
 
-    def flops(self, input_shape):
+    def flops(self, input_shape: Shape) -> int:
         return 2 * int(np.prod(input_shape))
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         shape = (rows, channels, columns, n_images)
         return {"y": shape, "centred": shape, "scratch": Scratch(shape)}
 
-    def initial_weights(self, input_shape, random_state):
+    def initial_weights(self, input_shape: Shape, random_state: np.random.RandomState) -> Arrays:
         ones, zeros = np.ones(input_shape[2]), np.zeros(input_shape[2])
         return {"coef": ones, "intercept": zeros, "mean": zeros, "variance": ones}
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         y = work["y"]
         if not work.learning:
             slope = weights["coef"] / np.sqrt(weights["variance"] + self.epsilon)
@@ -77,7 +78,9 @@ class BatchNorm(Layer):
         work["found"] = share, mean, variance, slope
         return y
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         share, mean, variance, slope = work["found"]
         normalised, scratch = work["centred"], work["scratch"]
         total = work.shard.weights.sum()

@@ -1,30 +1,38 @@
 """Pooling layers: the maximum or the mean of each window, or of the whole map."""
 
+from typing import ClassVar
+
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import pooling
 from skcnn._engine.buffers import Scratch
 from skcnn._engine.geometry import pair, plan_axes
-from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Layer
+from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Arrays, Layer, Shape, Workspace
 from skcnn.layers.conv import check_pair
 
 
 class _Pool(Layer):
     """Base of the pooling layers: their parameters and the geometry of their windows."""
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "pool_size": [POSITIVE, tuple, list],
         "stride": [None, POSITIVE, tuple, list],
         "padding": [StrOptions({"valid", "same"}), NOT_NEGATIVE, tuple, list],
     }
 
-    def __init__(self, pool_size=2, *, stride=None, padding="valid"):
+    def __init__(
+        self,
+        pool_size: int | tuple[int, int] = 2,
+        *,
+        stride: int | tuple[int, int] | None = None,
+        padding: str | int | tuple[int, int] = "valid",
+    ) -> None:
         self.pool_size = pool_size
         self.stride = stride
         self.padding = padding
 
-    def validate(self):
+    def validate(self) -> None:
         super().validate()
         check_pair("pool_size", self.pool_size, 1)
         check_pair("stride", self.stride, 1)
@@ -37,7 +45,7 @@ class _Pool(Layer):
                 f"Got {self.padding!r} instead."
             )
 
-    def axes(self, input_shape):
+    def axes(self, input_shape: Shape) -> tuple:
         """Return the row `Axis` and the column `Axis`, with windows no larger than the map."""
         stride = self.pool_size if self.stride is None else self.stride
         size = tuple(min(k, n) for k, n in zip(pair(self.pool_size), input_shape[:2], strict=True))
@@ -46,7 +54,7 @@ class _Pool(Layer):
             padding = tuple(min(p, k - 1) for p, k in zip(pair(padding), size, strict=True))
         return plan_axes(input_shape, size, stride, 1, padding)
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         rows, columns = self.axes(input_shape)
         return (rows.n_out, columns.n_out, input_shape[2])
 
@@ -76,7 +84,7 @@ class MaxPool(_Pool):
     (14, 14, 16)
     """
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         out_rows, out_columns, _ = self.output_shape(input_shape)
         return {
@@ -88,14 +96,16 @@ class MaxPool(_Pool):
             "dx": (rows, channels, columns, n_images),
         }
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         rows, columns = work.once("axes", self.axes)
         work["x"] = x
         pooling.pool_axis(np.maximum, x, 2, columns, work["t"])
         pooling.pool_axis(np.maximum, work["t"], 0, rows, work["y"])
         return work["y"]
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         rows, columns = work.once("axes", self.axes)
         t, dt, dx = work["t"], work["dt"], work["dx"]
         pooling.max_axis_backward(dy, t, work["y"], 0, rows, work["left_rows"], dt)
@@ -127,7 +137,7 @@ class AvgPool(_Pool):
     (13, 13, 16)
     """
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         out_rows, out_columns, _ = self.output_shape(input_shape)
         return {
@@ -146,14 +156,16 @@ class AvgPool(_Pool):
         shares = work.once("shares", self._shares)
         sums *= shares.item(0) if (shares == shares.item(0)).all() else shares.astype(work.dtype)
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         rows, columns = work.once("axes", self.axes)
         pooling.pool_axis(np.add, x, 0, rows, work["sums"])
         pooling.pool_axis(np.add, work["sums"], 2, columns, work["y"])
         self._average(work["y"], work)
         return work["y"]
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         rows, columns = work.once("axes", self.axes)
         self._average(dy, work)
         pooling.sum_axis_backward(dy, 2, columns, work["sums"])
@@ -164,15 +176,15 @@ class AvgPool(_Pool):
 class _Global:
     """Mixin of the global pooling layers: no parameters, and one window, the whole map."""
 
-    _parameter_constraints: dict = {}
+    _parameter_constraints: ClassVar[dict] = {}
 
-    def __init__(self):
+    def __init__(self) -> None:
         pass
 
-    def validate(self):
+    def validate(self) -> None:
         """Do nothing, as there are no parameters."""
 
-    def axes(self, input_shape):
+    def axes(self, input_shape: Shape) -> tuple:
         return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
 
 

@@ -1,11 +1,14 @@
 """Residual blocks."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn.layers._params import LayerParamsMixin
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
-from skcnn.layers.base import Layer
+from skcnn.layers.base import Arrays, Layer, Shape, Workspace
 
 
 class Residual(LayerParamsMixin, Layer):
@@ -28,23 +31,23 @@ class Residual(LayerParamsMixin, Layer):
     (8, 8, 16)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: ClassVar[dict] = {
         "layers": [tuple, list],
         "activation": ACTIVATION_OPTIONS,
     }
 
-    def __init__(self, layers, *, activation="relu"):
+    def __init__(self, layers: Sequence[Layer], *, activation: str = "relu") -> None:
         self.layers = layers
         self.activation = activation
 
-    def validate(self):
+    def validate(self) -> None:
         super().validate()
         for index, layer in enumerate(self.layers):
             if isinstance(layer, type) or not isinstance(layer, Layer):
                 raise ValueError(f"layers[{index}] must be a layer. Got {layer!r} instead.")
             layer.validate()
 
-    def output_shape(self, input_shape):
+    def output_shape(self, input_shape: Shape) -> Shape:
         shape = input_shape
         for layer in self.layers:
             shape = layer.output_shape(shape)
@@ -54,52 +57,56 @@ class Residual(LayerParamsMixin, Layer):
             )
         return shape
 
-    def steps(self):
-        fork = Fork()
-        return [fork, *self.layers, Join(fork, self.activation)]
+    def steps(self) -> list[Layer]:
+        branch = Branch()
+        return [branch, *self.layers, Merge(branch, self.activation)]
 
 
-class Fork(Layer):
-    """Keeps its input for a `Join`, and adds the gradients of both branches."""
+class Branch(Layer):
+    """Keeps its input for a `Merge`, and adds the gradients of both branches."""
 
-    def flops(self, input_shape):
+    def flops(self, input_shape: Shape) -> int:
         return 0
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         work.shard.kept[self] = x
         return x
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         dy += work.shard.kept[self]
         return dy
 
 
-class Join(Layer):
-    """Adds the map that `fork` has kept, and applies an activation."""
+class Merge(Layer):
+    """Adds the map that `branch` has kept, and applies an activation."""
 
-    def __init__(self, fork, activation):
-        self.fork = fork
+    def __init__(self, branch, activation):
+        self.branch = branch
         self.activation = activation
 
-    def steps(self):
+    def steps(self) -> list[Layer]:
         return apart(self)
 
-    def flops(self, input_shape):
+    def flops(self, input_shape: Shape) -> int:
         return int(np.prod(input_shape))
 
-    def buffer_shapes(self, input_shape, n_images):
+    def buffer_shapes(self, input_shape: Shape, n_images: int) -> dict[str, Shape]:
         rows, columns, channels = input_shape
         shape = (rows, channels, columns, n_images)
         return {"y": shape, "dskip": shape}
 
-    def forward(self, x, weights, work):
+    def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
         y = work["y"]
-        np.add(x, work.shard.kept[self.fork], out=y)
+        np.add(x, work.shard.kept[self.branch], out=y)
         ACTIVATIONS[self.activation].forward(y, y)
         return y
 
-    def backward(self, dy, weights, grads, work):
+    def backward(
+        self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
+    ) -> np.ndarray | None:
         ACTIVATIONS[self.activation].backward(dy, work["y"], dy)
-        work.shard.kept[self.fork] = work["dskip"]
+        work.shard.kept[self.branch] = work["dskip"]
         np.copyto(work["dskip"], dy)
         return dy
