@@ -82,7 +82,7 @@ def lenet5_modern() -> tuple[Layer, ...]:
     return (Conv(32, 5), MaxPool(), Conv(64, 5), MaxPool(), Dense(128), Dropout(0.5))
 
 
-def _normalised(filters, activation="relu"):
+def _normalised(filters: int, activation: str | None = "relu") -> tuple[Layer, ...]:
     """Return a 3x3 convolution, batch normalisation and, unless it is None, an activation."""
     conv = Conv(filters, activation="identity")
     return (

@@ -1,5 +1,7 @@
 """Banks of fixed filters: for each filter a name and an array of shape (rows, columns)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -138,7 +140,7 @@ def given_bank(filters: ArrayLike) -> tuple[np.ndarray, list[str]]:
     return bank.reshape(*bank.shape[:3], -1), [f"filter{i}" for i in range(len(bank))]
 
 
-def _shapes(filters):
+def _shapes(filters: Any) -> str:
     """Return the shapes of the arrays in a ragged list, for an error message."""
     if not isinstance(filters, list | tuple):
         return repr(filters)

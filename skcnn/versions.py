@@ -29,7 +29,7 @@ _LEVEL_NAMES = {1: "AVX", 2: "AVX2", 3: "AVX-512"}
 _BEST_KERNEL = {1: "SandyBridge", 2: "Haswell", 3: "SkylakeX"}
 
 
-def _cpu_level():
+def _cpu_level() -> int:
     """Return the level of the CPU's vector instructions, 0 where NumPy does not tell."""
     try:
         from numpy._core._multiarray_umath import __cpu_features__ as features

@@ -1,31 +1,32 @@
 """What a fitted extractor does with its features: compute them, name them, map them back."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn._data.images import check_images_as_fitted, float_type
-from skcnn._model.trace import trace_features
+from skcnn._model.trace import Trace, trace_features
 
 
 class FeaturesMixin(TransformerMixin):
     """The half of `ConvFeatureExtractor` that comes after `fit`, which leaves it ``_learned``."""
 
     @property
-    def filters_(self):
+    def filters_(self) -> np.ndarray:
         """The filters as they are applied."""
         check_is_fitted(self)
         return self._learned.features.filters
 
     @property
-    def filter_names_(self):
+    def filter_names_(self) -> list[str]:
         """A name for each filter."""
         check_is_fitted(self)
         return self._learned.features.filter_names
 
     @property
-    def output_shape_(self):
+    def output_shape_(self) -> tuple[int, ...]:
         """Rows, columns and channels of the maps."""
         check_is_fitted(self)
         return self._learned.features.model.network.output_shape
@@ -36,7 +37,7 @@ class FeaturesMixin(TransformerMixin):
         check_is_fitted(self)
         return self._learned.cnn
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Return the features of images.
 
         Parameters
@@ -53,7 +54,7 @@ class FeaturesMixin(TransformerMixin):
         maps = self._learned.features.model.outputs(self._enter(X), self.n_jobs)
         return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
 
-    def trace(self, X):
+    def trace(self, X: ArrayLike) -> Trace:
         """Return every array on the way from images to features.
 
         Parameters
@@ -72,6 +73,7 @@ class FeaturesMixin(TransformerMixin):
         Examples
         --------
         >>> import numpy as np
+        from numpy.typing import ArrayLike
         >>> from skcnn import ConvFeatureExtractor
         >>> X = np.random.default_rng(0).normal(size=(5, 8, 8))
         >>> trace = ConvFeatureExtractor("sobel", pool_grid=2).fit(X).trace(X)
@@ -94,7 +96,7 @@ class FeaturesMixin(TransformerMixin):
         model = self._learned.features.model
         return model.images(X, float_type(X.dtype), checked_for=type(self).__name__)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> np.ndarray:
         """Return a name for each feature: filter, row and column, as ``vertical_r0_c3``.
 
         Of an activation with two codes the one below zero is marked, as ``vertical_neg_r0_c3``.
@@ -112,7 +114,7 @@ class FeaturesMixin(TransformerMixin):
         _check_feature_names_in(self, input_features)
         return np.asarray(self._learned.features.names(), dtype=object)
 
-    def inverse_importance(self, values, *, per_channel=False):
+    def inverse_importance(self, values: ArrayLike, *, per_channel: bool = False) -> np.ndarray:
         """Return a heat map of the image, from what a model says of the features.
 
         The value of a feature is shared evenly by the positions that were pooled into it, and at

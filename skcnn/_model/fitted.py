@@ -1,6 +1,10 @@
 """What a fitted network can be asked for: outputs, weights, curves, tables."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_is_fitted
 
@@ -8,7 +12,7 @@ from skcnn._data.augment import check_augment, epoch_key
 from skcnn._data.images import AugmentedImages, check_image_shape, check_images_as_fitted
 from skcnn._model.network import build_network, check_layers
 from skcnn._model.summary import summarize
-from skcnn._model.trace import PlainNetwork, trace_network
+from skcnn._model.trace import PlainNetwork, Trace, trace_network
 
 
 class FittedNetwork:
@@ -39,7 +43,13 @@ class FittedNetwork:
         each = [transform(outputs) for outputs in self._each_outputs(X)]
         return each[0] if len(each) == 1 else np.mean(each, axis=0)
 
-    def summary(self, image_shape=None, *, n_outputs=None, as_frame=False):
+    def summary(
+        self,
+        image_shape: Sequence[int] | None = None,
+        *,
+        n_outputs: int | None = None,
+        as_frame: bool = False,
+    ) -> Any:
         """Return a table of the layers: output shapes, weights, multiply-adds, memory.
 
         Parameters
@@ -85,7 +95,7 @@ class FittedNetwork:
         table = summarize(network, dtype, batch_size)
         return table.frame() if as_frame else table
 
-    def trace(self, X):
+    def trace(self, X: ArrayLike) -> Trace:
         """Return every array on the way of images through the network.
 
         Parameters
@@ -132,70 +142,70 @@ class FittedNetwork:
         return html + self.summary()._repr_html_() if self.__sklearn_is_fitted__() else html
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[np.ndarray]:
         """Coefficients of the layers that have them, as views: changes to them take effect."""
         check_is_fitted(self)
         return self._model.public_weights()[0]
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[np.ndarray]:
         """Intercepts of the layers that have them, as views: changes to them take effect."""
         check_is_fitted(self)
         return self._model.public_weights()[1]
 
     @property
-    def loss_curve_(self):
+    def loss_curve_(self) -> list[float]:
         """Mean loss of each epoch."""
         check_is_fitted(self)
         return self._progress.loss_curve
 
     @property
-    def loss_(self):
+    def loss_(self) -> float:
         """Mean loss of the last epoch."""
         return self.loss_curve_[-1]
 
     @property
-    def best_loss_(self):
+    def best_loss_(self) -> float:
         """Lowest mean loss of an epoch."""
         check_is_fitted(self)
         return self._progress.best_loss
 
     @property
-    def validation_scores_(self):
+    def validation_scores_(self) -> list[float]:
         """Score of the samples held out after each epoch, empty if there are none."""
         check_is_fitted(self)
         return self._progress.validation_scores
 
     @property
-    def validation_loss_curve_(self):
+    def validation_loss_curve_(self) -> list[float]:
         """Mean loss of the samples held out after each epoch, empty if there are none."""
         check_is_fitted(self)
         return self._progress.validation_losses
 
     @property
-    def best_validation_score_(self):
+    def best_validation_score_(self) -> float | None:
         """Highest of `validation_scores_`; None if there are none."""
         return max(self.validation_scores_, default=None)
 
     @property
-    def n_iter_(self):
+    def n_iter_(self) -> int:
         """Number of epochs."""
         return len(self.loss_curve_)
 
     @property
-    def t_(self):
+    def t_(self) -> int:
         """Number of training samples seen, an image counting once an epoch."""
         check_is_fitted(self)
         return self._progress.n_samples_seen
 
     @property
-    def n_layers_(self):
+    def n_layers_(self) -> int:
         """Number of layers, input and output included."""
         check_is_fitted(self)
         return len(self._model.network.shapes)
 
     @property
-    def n_outputs_(self):
+    def n_outputs_(self) -> int:
         """Number of outputs."""
         check_is_fitted(self)
         return self._model.network.output_shape[2]

@@ -13,10 +13,10 @@ from skcnn._engine.geometry import pair
 from skcnn._estimator import BaseCNN
 from skcnn._features.fitted import FeaturesMixin
 from skcnn._model.encoded_conv import EncodedConv
-from skcnn._model.network import build_network, check_layers
+from skcnn._model.network import Network, build_network, check_layers
 from skcnn._model.summary import summarize
 from skcnn.inspection._draw import PAGE_WIDTH, divided
-from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, MaxPool
+from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, Layer, MaxPool
 
 PER_ROW = 8  # stages side by side, so that text fits at the width of a page
 LARGEST = 0.56  # side of the largest map, in distances between stages
@@ -25,6 +25,7 @@ LINE = 9.5  # points from a line of text to the next
 FACES = {"input": "#E0E0E0", "conv": "#A6CEE9", "pool": "#F6D08B", "dense": "#A3D9C6"}
 OTHER_FACE = "#DCC6DE"
 FIELD = "#C03A00"  # what a value is made of
+Point = tuple[float, float]
 
 
 class Stage(NamedTuple):
@@ -44,11 +45,11 @@ class Stage(NamedTuple):
     """
 
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     kind: str
-    kernel: tuple | None = None
+    kernel: tuple[int, ...] | None = None
     n_weights: int = 0
-    also: tuple = ()
+    also: tuple[str, ...] = ()
 
 
 class ArchitectureDisplay:
@@ -78,7 +79,7 @@ class ArchitectureDisplay:
     ((28, 28, 6), 156)
     """
 
-    def __init__(self, stages: Any) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         self.stages = stages
 
     @classmethod
@@ -174,19 +175,19 @@ class _Painter:
         The longest side of a map.
     """
 
-    def __init__(self, ax: Any, largest: Any) -> None:
+    def __init__(self, ax: Any, largest: int) -> None:
         self.ax = ax
         self.largest = largest
 
-    def sides(self, stage):
+    def sides(self, stage: Stage) -> tuple[float, float]:
         """Return width and height of a sheet."""
         rows, columns, units = stage.shape
         if rows == columns == 1:
             return 0.1, min(0.25 + 0.08 * np.log2(units + 1), 0.96)
-        side = [max(LARGEST * (n / self.largest) ** 0.5, 0.09) for n in (columns, rows)]
-        return tuple(side)
+        width, height = (max(LARGEST * (n / self.largest) ** 0.5, 0.09) for n in (columns, rows))
+        return width, height
 
-    def sheets(self, stage, center):
+    def sheets(self, stage: Stage, center: Point) -> list[Point]:
         """Return the lower left corners of the sheets, the hindmost first."""
         width, height = self.sides(stage)
         is_bar = stage.shape[:2] == (1, 1)
@@ -196,7 +197,7 @@ class _Painter:
         left, low = center[0] - (width + depth) / 2, center[1] - (height + depth) / 2
         return [(left + i * step, low + i * step) for i in reversed(range(n))]
 
-    def stage(self, stage, center):
+    def stage(self, stage: Stage, center: Point) -> None:
         """Draw the maps of a stage and write what it is."""
         from matplotlib.patches import Rectangle
 
@@ -218,7 +219,9 @@ class _Painter:
             below = -4 - LINE * "\n".join(lines).count("\n") - LINE
             self._write(center[0], low, below, f"{stage.n_weights:,}\nweights", "top", "0.4")
 
-    def _write(self, x, y, points, text, vertical, colour):
+    def _write(
+        self, x: float, y: float, points: float, text: str, vertical: str, colour: str
+    ) -> None:
         """Write around `x`, so many points above `y`."""
         self.ax.annotate(
             text,
@@ -232,7 +235,7 @@ class _Painter:
             linespacing=1.0,
         )
 
-    def link(self, before, stage, center):
+    def link(self, before: Stage, stage: Stage, center: Point) -> None:
         """Draw what a value of `stage`, at `center`, is made of in the stage to the left."""
         from matplotlib.patches import Rectangle
 
@@ -256,11 +259,13 @@ class _Painter:
         self._line((x + wide, y), point)
         self._line((x + wide, y + tall), point)
 
-    def _line(self, start, stop, colour=FIELD):
+    def _line(self, start: Point, stop: Point, colour: str = FIELD) -> None:
         self.ax.plot(*zip(start, stop, strict=True), color=colour, linewidth=0.7, zorder=3)
 
 
-def _network(estimator, image_shape, n_outputs):
+def _network(
+    estimator: BaseEstimator, image_shape: Sequence[int] | None, n_outputs: int | None
+) -> Network:
     """Return the network of an estimator that may not be fitted."""
     if estimator.__sklearn_is_fitted__() and image_shape is None:
         return estimator._model.network
@@ -272,7 +277,7 @@ def _network(estimator, image_shape, n_outputs):
     return build_network(estimator.layers, (*shape, 1)[:3], n_outputs or 1)
 
 
-def _stages(network):
+def _stages(network: Network) -> list[Stage]:
     """Return the stages of a network, the image first."""
     stages = [Stage("image", network.image_shape, "input")]
     counts = [row[2] for row in summarize(network, np.float32, 1).rows]
@@ -290,7 +295,7 @@ def _stages(network):
     return stages
 
 
-def _stage(layer, shape, n_weights):
+def _stage(layer: Layer, shape: tuple[int, ...], n_weights: int) -> Stage:
     name = type(layer).__name__
     if isinstance(layer, Conv):
         return Stage(name, shape, "conv", pair(layer.kernel_size), n_weights)
@@ -301,7 +306,7 @@ def _stage(layer, shape, n_weights):
     return Stage(name, shape, "dense" if isinstance(layer, Dense) else "other", None, n_weights)
 
 
-def _encoded_stages(layer, network, n_weights):
+def _encoded_stages(layer: EncodedConv, network: Network, n_weights: int) -> list[Stage]:
     """Return the stages of an extractor: codes, and what they are pooled into."""
     rows, columns, _ = layer.conv.output_shape(network.image_shape)
     codes = (rows, columns, layer.encoder.n_codes)

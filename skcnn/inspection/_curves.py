@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
@@ -48,15 +49,15 @@ class LossCurveDisplay:
 
     def __init__(
         self,
-        losses: Any,
+        losses: ArrayLike,
         *,
-        validation_losses: Any = None,
-        validation_scores: Any = None,
+        validation_losses: ArrayLike | None = None,
+        validation_scores: ArrayLike | None = None,
         name: str | None = None,
     ) -> None:
-        self.losses = losses
-        self.validation_losses = validation_losses
-        self.validation_scores = validation_scores
+        self.losses: Any = losses
+        self.validation_losses: Any = validation_losses
+        self.validation_scores: Any = validation_scores
         self.name = name
 
     @classmethod
@@ -141,7 +142,7 @@ class LossCurveDisplay:
         return self
 
     @staticmethod
-    def _draw(ax, values, colour, style, label):
+    def _draw(ax: Any, values: Any, colour: str, style: str, label: str) -> list[Any]:
         from matplotlib.ticker import MaxNLocator
 
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,5 +1,8 @@
 """Drawing helpers that the displays share: axes, images, grids of cells and colour scales."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 FRAME = "0.7"  # grey of frames and zero lines
@@ -9,7 +12,14 @@ GAP = 0.15  # gap between two cells, in cell heights
 PAGE_WIDTH = 7.0  # width of a figure, in inches
 
 
-def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
+def divided(
+    ax: Any,
+    n_rows: int,
+    n_columns: int,
+    height: float,
+    width: float = PAGE_WIDTH,
+    **ratios: Any,
+) -> tuple[Any, np.ndarray]:
     """Return a figure and an array of its axes, (n_rows, n_columns).
 
     Parameters
@@ -39,17 +49,17 @@ def divided(ax, n_rows, n_columns, height, width=PAGE_WIDTH, **ratios):
     if n_rows == n_columns == 1:
         return ax.figure, np.array([[ax]], dtype=object)
     ax.set_axis_off()
-    grid = ax.get_subplotspec()
-    if grid is None:
+    place = ax.get_subplotspec()
+    if place is None:
         raise ValueError(
             f"ax must be one of a grid of subplots to be divided into {n_rows * n_columns}. "
             f"Got {ax!r} instead."
         )
-    grid = grid.subgridspec(n_rows, n_columns, **ratios)
+    grid = place.subgridspec(n_rows, n_columns, **ratios)
     return ax.figure, grid.subplots(squeeze=False)
 
 
-def scale(values, cmap=None):
+def scale(values: np.ndarray, cmap: Any = None) -> tuple[Any, Any]:
     """Return a colour map and a norm: centred on 0 if a value is negative, else starting at 0."""
     from matplotlib.colors import CenteredNorm, Normalize
 
@@ -59,7 +69,7 @@ def scale(values, cmap=None):
     return cmap or "cividis", Normalize(0, largest)
 
 
-def add_colorbar(figure, ax, cmap, norm):
+def add_colorbar(figure: Any, ax: Any, cmap: Any, norm: Any) -> None:
     """Draw a colour bar beside `ax`."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.ticker import MaxNLocator
@@ -72,21 +82,21 @@ def add_colorbar(figure, ax, cmap, norm):
     bar.outline.set_edgecolor(FRAME)
 
 
-def as_picture(image, low, high):
+def as_picture(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return an image for `imshow`, grey or in colours: `low` becomes 0 and `high` becomes 1."""
     shades = (np.asarray(image, float) - low) / ((high - low) or 1)
     colours = shades if shades.shape[-1] == 3 else shades.mean(axis=-1)
     return np.clip(colours, 0, 1)
 
 
-def limits(images):
+def limits(images: np.ndarray) -> tuple[float, float]:
     """Return the values drawn black and white: 0 and 255 for uint8, else the extremes."""
     if images.dtype == np.uint8:
         return 0, 255
     return float(images.min()), float(images.max())
 
 
-def show_image(ax, image, low, high):
+def show_image(ax: Any, image: np.ndarray, low: float, high: float) -> None:
     """Draw one image of shape (rows, columns, channels), or lines if it has a single row."""
     if image.shape[0] == 1 and image.shape[1] > 1:
         ax.plot(image[0], linewidth=1, color="0.2" if image.shape[2] == 1 else None)
@@ -99,13 +109,20 @@ def show_image(ax, image, low, high):
         spine.set_edgecolor(FRAME)
 
 
-def cell_width(shape):
+def cell_width(shape: Sequence[int]) -> float:
     """Return the width of a cell of height 1: in proportion to the map, but fixed for signals."""
     rows, columns = shape[:2]
     return SIGNAL_WIDTH if rows == 1 and columns > 1 else columns / rows
 
 
-def draw_cells(ax, maps, n_columns, cmap, norm, names=None):
+def draw_cells(
+    ax: Any,
+    maps: Sequence[np.ndarray],
+    n_columns: int,
+    cmap: Any,
+    norm: Any,
+    names: Sequence[str] | None = None,
+) -> None:
     """Draw maps as a grid of cells, `n_columns` to a row.
 
     A map has shape (rows, columns), or (rows, columns, 3) if it is drawn in colours. Maps of a
@@ -136,7 +153,7 @@ def draw_cells(ax, maps, n_columns, cmap, norm, names=None):
     ax.set_axis_off()
 
 
-def _draw_line(ax, values, left, top, norm):
+def _draw_line(ax: Any, values: np.ndarray, left: float, top: float, norm: Any) -> None:
     """Draw a signal in the cell whose corner is (left, top), with a thin line at 0."""
     places = left + np.linspace(0.02, 0.98, len(values)) * SIGNAL_WIDTH
     heights = top + 0.95 - 0.9 * np.asarray(norm(values))
@@ -145,7 +162,7 @@ def _draw_line(ax, values, left, top, norm):
     ax.plot(places, heights, color="0.15", linewidth=1)
 
 
-def cells_height(n_cells, n_columns, shape, named=False):
+def cells_height(n_cells: int, n_columns: int, shape: Sequence[int], named: bool = False) -> float:
     """Return the height, in inches, of a grid of cells that is as wide as a page."""
     width = cell_width(shape)
     pitch = 1 + (0.45 if named else GAP)

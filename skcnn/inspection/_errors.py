@@ -1,6 +1,6 @@
 """A display of the images for which a network is most wrong."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -50,17 +50,17 @@ class ErrorDisplay:
 
     def __init__(
         self,
-        images: ArrayLike,
+        images: np.ndarray,
         y_true: ArrayLike,
         y_pred: ArrayLike,
         *,
         confidences: ArrayLike | None = None,
-        n_errors: Any = None,
+        n_errors: int | None = None,
     ) -> None:
         self.images = images
-        self.y_true = y_true
-        self.y_pred = y_pred
-        self.confidences = confidences
+        self.y_true: Any = y_true
+        self.y_pred: Any = y_pred
+        self.confidences: Any = confidences
         self.n_errors = n_errors
 
     @classmethod
@@ -108,7 +108,7 @@ class ErrorDisplay:
             y_pred = estimator.classes_[probabilities.argmax(axis=1)]
         else:
             y_pred = estimator.predict(X)
-        known = getattr(estimator, "classes_", None)
+        known: Any = getattr(estimator, "classes_", None)
         return cls.from_predictions(
             images,
             y,
@@ -128,7 +128,7 @@ class ErrorDisplay:
         confidences: ArrayLike | None = None,
         *,
         n_images: int = 12,
-        class_names: Sequence[str] | None = None,
+        class_names: Mapping[Any, str] | None = None,
         ax: Any = None,
     ) -> Self:
         """Draw the images whose predictions are most wrong.
@@ -154,23 +154,23 @@ class ErrorDisplay:
         display : ErrorDisplay
             The display, drawn.
         """
-        y_true, y_pred = column_or_1d(y_true), column_or_1d(y_pred)
-        check_consistent_length(images, y_true, y_pred, confidences)
+        true, predicted = column_or_1d(y_true), column_or_1d(y_pred)
+        check_consistent_length(images, true, predicted, confidences)
         images = np.asarray(images)
         images = images[..., None] if images.ndim == 3 else images
         if confidences is None:
-            order = np.argsort(-np.abs(y_true - y_pred), kind="stable")
+            order = np.argsort(-np.abs(true - predicted), kind="stable")
             n_errors = None
         else:
             confidences = np.asarray(confidences)
-            wrong = np.flatnonzero(y_true != y_pred)
+            wrong = np.flatnonzero(true != predicted)
             order = wrong[np.argsort(-confidences[wrong], kind="stable")]
             n_errors = len(wrong)
         order = order[:n_images]
         display = cls(
             images[order],
-            y_true[order],
-            y_pred[order],
+            true[order],
+            predicted[order],
             confidences=None if confidences is None else confidences[order],
             n_errors=n_errors,
         )
@@ -180,7 +180,7 @@ class ErrorDisplay:
         self,
         ax: Any = None,
         *,
-        class_names: Sequence[str] | None = None,
+        class_names: Mapping[Any, str] | None = None,
         n_columns: int | None = None,
     ) -> Self:
         """Draw the images, with their targets and predictions as titles.
@@ -222,7 +222,7 @@ class ErrorDisplay:
             axes.set_title(titles[number], fontsize=8)
         return self
 
-    def _titles(self, names):
+    def _titles(self, names: Mapping[Any, str]) -> list[str]:
         """Return the title of each image."""
         titles = []
         for number, (true, predicted) in enumerate(zip(self.y_true, self.y_pred, strict=True)):

@@ -50,7 +50,7 @@ class FeatureMapDisplay:
     (4, 4, 8)
     """
 
-    def __init__(self, maps: Any) -> None:
+    def __init__(self, maps: dict[str, np.ndarray]) -> None:
         self.maps = maps
 
     @classmethod
@@ -91,13 +91,13 @@ class FeatureMapDisplay:
         display : FeatureMapDisplay
             The display, drawn.
         """
-        X = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
+        images: Any = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
         is_int = isinstance(image, Integral) and not isinstance(image, bool)
-        if not is_int or not -len(X) <= image < len(X):
+        if not is_int or not -len(images) <= image < len(images):
             raise ValueError(
-                f"image must be an index of {len(X)} images in X. Got {image!r} instead."
+                f"image must be an index of {len(images)} images in X. Got {image!r} instead."
             )
-        one = X.iloc[[image]] if hasattr(X, "iloc") else X[[image]]
+        one = images.iloc[[image]] if hasattr(images, "iloc") else images[[image]]
         trace = {name: array[0] for name, array in estimator.trace(one).items()}
         names = [layers] if isinstance(layers, str) else layers
         if names is None:
@@ -134,8 +134,7 @@ class FeatureMapDisplay:
             _row_height(maps, min(maps.shape[-1], n_most), n_columns[name])
             for name, maps in self.maps.items()
         ]
-        ratios = {"height_ratios": heights}
-        self.figure_, axes = divided(ax, len(self.maps), 1, sum(heights), **ratios)
+        self.figure_, axes = divided(ax, len(self.maps), 1, sum(heights), height_ratios=heights)
         self.axes_ = axes[:, 0]
         for axes, (name, maps) in zip(self.axes_, self.maps.items(), strict=True):
             shape = " x ".join(map(str, maps.shape))
@@ -158,7 +157,7 @@ class FeatureMapDisplay:
         return self
 
     @staticmethod
-    def _columns(maps, n_most, alone):
+    def _columns(maps: np.ndarray, n_most: int, alone: bool) -> int:
         """Return the number of maps in a row."""
         if _are_units(maps):
             return 1
@@ -169,19 +168,19 @@ class FeatureMapDisplay:
         return min(n, 4) if is_signal else min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
 
 
-def _are_units(maps):
+def _are_units(maps: np.ndarray) -> bool:
     """Whether each channel holds a single number."""
     return maps.size == maps.shape[-1]
 
 
-def _row_height(maps, n_cells, n_columns):
+def _row_height(maps: np.ndarray, n_cells: int, n_columns: int) -> float:
     """Return the height of a layer's row in inches, including its title."""
     if _are_units(maps):
         return 1.3
     return min(cells_height(n_cells, n_columns, maps.shape), 8) + 0.35
 
 
-def _draw_units(ax, values):
+def _draw_units(ax: Any, values: np.ndarray) -> None:
     """Draw the outputs of a dense layer as bars."""
     ax.bar(np.arange(len(values)), values, color="0.35", width=0.8)
     ax.axhline(0, color="0.7", linewidth=0.6)

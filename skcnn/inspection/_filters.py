@@ -1,5 +1,6 @@
 """A display of the filters of a layer."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -58,7 +59,13 @@ class FilterDisplay:
     (16, 5, 5, 1)
     """
 
-    def __init__(self, filters: Any, *, names: Any = None, n_all: Any = None) -> None:
+    def __init__(
+        self,
+        filters: np.ndarray,
+        *,
+        names: Sequence[str] | None = None,
+        n_all: int | None = None,
+    ) -> None:
         self.filters = filters
         self.names = names
         self.n_all = n_all
@@ -99,12 +106,12 @@ class FilterDisplay:
         """
         if isinstance(estimator, FeaturesMixin):
             check_is_fitted(estimator)
-            filters, names = estimator.filters_, estimator.filter_names_
-            fixed = [name for name in names if not name[-1].isdigit()]
-            names = names if len(fixed) == len(names) <= MAX_CHANNELS else None
+            filters, given = estimator.filters_, estimator.filter_names_
+            fixed = [name for name in given if not name[-1].isdigit()]
+            shows_names = len(fixed) == len(given) <= MAX_CHANNELS
         else:
-            filters, names = _layer_filters(estimator, layer), None
-        names = None if names is None else list(names[:max_filters])
+            filters, given, shows_names = _layer_filters(estimator, layer), [], False
+        names = list(given[:max_filters]) if shows_names else None
         display = cls(filters[:max_filters].copy(), names=names, n_all=len(filters))
         return display.plot(ax=ax, title=title, cmap=cmap)
 
@@ -162,14 +169,14 @@ class FilterDisplay:
         return self
 
 
-def _columns_for(n, shape):
+def _columns_for(n: int, shape: Sequence[int]) -> int:
     """Return the number of filters in a row: up to 4 wide ones, else 8 or ``sqrt(2 * n)``."""
     if cell_width(shape) > 1.5:
         return min(n, 4)
     return min(n, max(8, int(np.ceil(np.sqrt(2 * n)))))
 
 
-def _layer_filters(estimator, layer):
+def _layer_filters(estimator: BaseEstimator, layer: int | str | None) -> np.ndarray:
     """Return a layer's filters, as an array of shape (n_filters, rows, columns, channels)."""
     check_cnn(estimator)
     steps = PlainNetwork(estimator._model.network, estimator._model.weights, "output").steps

@@ -1,5 +1,7 @@
 """Gradients of a network against finite differences, for layers of one's own."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
@@ -8,12 +10,13 @@ from sklearn.utils import check_random_state
 from skcnn._data.images import check_images_as_fitted
 from skcnn._data.samples import check_samples
 from skcnn._estimator import BaseCNN
+from skcnn._model.network import Network
 from skcnn._model.trace import aligned, named_layers
 from skcnn._training.session import Progress
 from skcnn._training.settings import check_settings
 from skcnn._training.start import begin_model
 from skcnn._workers.pool import open_pool
-from skcnn.layers.base import Shard, Workspace
+from skcnn.layers.base import Arrays, Shard, Workspace
 
 STEP = 1e-6  # of the differences: in float64 they and rounding err alike, about 1e-9 of the value
 SMALL = (
@@ -22,10 +25,10 @@ SMALL = (
 NOISE = 1e-2  # moves weights and images off the kinks of activations and the ties of poolings
 
 
-class GradientErrors(dict):
+class GradientErrors(dict[str, float]):
     """The largest relative error for each array, by name; prints itself as a table."""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return aligned(("array", "relative error"), [(k, f"{v:.1e}") for k, v in self.items()])
 
 
@@ -66,7 +69,8 @@ def check_gradients(
     errors : GradientErrors
         A dict with an entry for each array of weights, as "0 Conv coef", and "input" for the
         images: the largest difference of both gradients, as a share of the array's largest
-        gradient or of a hundredth of the largest of all. It prints itself as a table. Errors above 1e-5 mean that a `backward` is wrong.
+        gradient or of a hundredth of the largest of all. It prints itself as a table. Errors above
+        1e-5 mean that a `backward` is wrong.
 
     Examples
     --------
@@ -105,7 +109,7 @@ def check_gradients(
 class _Loss:
     """The loss of some images as a function of a network's weights and of the images."""
 
-    def __init__(self, estimator, X, y, rng):
+    def __init__(self, estimator: Any, X: Any, y: Any, rng: np.random.RandomState) -> None:
         if estimator.__sklearn_is_fitted__():
             X = check_images_as_fitted(X, estimator)
             targets = estimator._encode_targets(y, len(X), vars(estimator))
@@ -132,18 +136,18 @@ class _Loss:
             for layer, shape in shapes
         ]
 
-    def _forward(self):
+    def _forward(self) -> np.ndarray:
         """Return the logits' map, with the same random numbers each time."""
         self.shard.begin(np.ones(self.maps.shape[3]), seed=0)
         return self.network.forward(self.maps, self.weights, self.works)
 
-    def _value(self, y):
+    def _value(self, y: np.ndarray) -> float:
         """Return the loss for logits of shape (1, outputs, 1, images), and leave its gradient."""
         n_images = y.shape[3]
         logits = y.reshape(-1, n_images)
         return self.targets.loss.gradient(logits, self.targets.values, np.ones(n_images))
 
-    def gradients(self):
+    def gradients(self) -> tuple[np.ndarray, list[Arrays]]:
         """Return the gradient of the images, and those of the weights of each step."""
         grads = [{k: np.empty_like(v) for k, v in views.items()} for views in self.weights]
         dy = self._forward()
@@ -152,7 +156,13 @@ class _Loss:
             dy = self.network.steps[i].backward(dy, self.weights[i], grads[i], self.works[i])
         return dy.copy(), grads
 
-    def differences(self, array, gradient, n_entries, rng):
+    def differences(
+        self,
+        array: np.ndarray,
+        gradient: np.ndarray,
+        n_entries: int,
+        rng: np.random.RandomState,
+    ) -> tuple[float, float]:
         """Return the largest difference to finite differences, and the largest slope."""
         n_entries = min(n_entries, array.size)
         chosen = rng.choice(array.size, n_entries, replace=False)
@@ -161,7 +171,7 @@ class _Loss:
         largest = max(np.abs(slopes).max(), np.abs(told).max())
         return float(np.abs(slopes - told).max()), float(largest)
 
-    def _slope(self, array, entry):
+    def _slope(self, array: np.ndarray, entry: int) -> float:
         """Return the central difference of the loss by one entry of `array`."""
         place = np.unravel_index(entry, array.shape)
         before, values = array[place], []
@@ -172,12 +182,12 @@ class _Loss:
         return (values[0] - values[1]) / (2 * STEP)
 
 
-def _step_names(network):
+def _step_names(network: Network) -> list[str | None]:
     """Return the names of the layers whose weights the network's steps hold, None for no weights."""
     names, shape = [], network.image_shape
     for name, layer in named_layers(network.layers):
         if layer.weight_shapes(shape):
             names.append(name or type(layer).__name__)
         shape = layer.output_shape(shape)
-    names = iter(names)
-    return [next(names) if place else None for place in network.places]
+    each = iter(names)
+    return [next(each) if place else None for place in network.places]

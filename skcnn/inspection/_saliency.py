@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.geometry import pair
-from skcnn._model.trace import IMAGES_AT_ONCE, FixedNorm
+from skcnn._model.trace import IMAGES_AT_ONCE, FixedNorm, PlainNetwork
 from skcnn._workers.pool import open_pool
 from skcnn.inspection._score import Score
 from skcnn.layers import Activation, Conv
@@ -40,13 +40,13 @@ def saliency(
     estimator: BaseEstimator,
     X: ArrayLike,
     *,
-    method: str | Sequence[str] = "integrated_gradients",
+    method: str = "integrated_gradients",
     target: Any = None,
-    layer: int | str | None = None,
-    baseline: Any = None,
+    layer: str | None = None,
+    baseline: ArrayLike | None = None,
     n_steps: int = 128,
-    patch_size: int | tuple[int, int] | None = None,
-    stride: int | tuple[int, int] | None = None,
+    patch_size: int | Sequence[int] | None = None,
+    stride: int | Sequence[int] | None = None,
     per_channel: bool = False,
 ) -> np.ndarray:
     """Return an attribution for each pixel of each image: how much it matters to an output.
@@ -137,7 +137,7 @@ def saliency(
         return _occlusion(score, score.baseline(baseline), patch_size, stride)
 
 
-def _gradients(score, per_channel):
+def _gradients(score: Score, per_channel: bool) -> np.ndarray:
     """Return the gradients of the scores with respect to the values of the images."""
     slopes = np.empty_like(score.maps)
     for part in even_slices(len(score), IMAGES_AT_ONCE):
@@ -148,11 +148,13 @@ def _gradients(score, per_channel):
     return _images_first(slopes if slopes.shape[1] == 1 else _steepest(slopes))[..., 0]
 
 
-def _steepest(slopes):
+def _steepest(slopes: np.ndarray) -> np.ndarray:
     return np.abs(slopes).max(axis=1, keepdims=True)
 
 
-def _integrated_gradients(score, baseline, n_steps, per_channel):
+def _integrated_gradients(
+    score: Score, baseline: np.ndarray, n_steps: int, per_channel: bool
+) -> np.ndarray:
     """Return the gradients integrated from the baseline to the images, by the midpoint rule."""
     shares = ((np.arange(n_steps) + 0.5) / n_steps).astype(baseline.dtype)
     result = np.empty_like(score.maps)
@@ -167,20 +169,20 @@ def _integrated_gradients(score, baseline, n_steps, per_channel):
     return values if per_channel else values.sum(axis=3)
 
 
-def _grad_cam(score, layer):
+def _grad_cam(score: Score, layer: str | None) -> np.ndarray:
     """Return the positive part of the sum of a layer's maps, weighted by their mean gradients."""
     layer = _map_layer(score.plain, layer)
-    cams = []
+    parts = []
     for part in even_slices(len(score), IMAGES_AT_ONCE):
         slopes, maps = score.gradient(score.maps[..., part], part, layer)
         weights = slopes.mean(axis=(0, 2), keepdims=True)
-        cams.append(np.maximum((weights * maps).sum(axis=1), 0).transpose(2, 0, 1))
-    cams = np.concatenate(cams)
+        parts.append(np.maximum((weights * maps).sum(axis=1), 0).transpose(2, 0, 1))
+    cams = np.concatenate(parts)
     factors = [n / m for n, m in zip(score.image_shape[:2], cams.shape[1:], strict=True)]
     return zoom(cams, (1, *factors), order=1, mode="nearest", grid_mode=True)
 
 
-def _map_layer(plain, layer):
+def _map_layer(plain: PlainNetwork, layer: str | None) -> str:
     """Return the name of the step whose maps Grad-CAM weights."""
     names = [step.name for step in plain.steps]
     if layer is not None:
@@ -200,7 +202,7 @@ def _map_layer(plain, layer):
     return names[last]
 
 
-def _occlusion(score, baseline, patch_size, stride):
+def _occlusion(score: Score, baseline: np.ndarray, patch_size: Any, stride: Any) -> np.ndarray:
     """Return the mean fall of the scores over all patches that cover each pixel."""
     check_pair("patch_size", patch_size, 1)
     check_pair("stride", stride, 1)
@@ -232,11 +234,11 @@ def _occlusion(score, baseline, patch_size, stride):
     return result / counts
 
 
-def _starts(length, size, step):
+def _starts(length: int, size: int, step: int) -> list[int]:
     """Return the first index of each patch along an axis; the last patch ends with the axis."""
     return sorted({*range(0, length - size, step), length - size})
 
 
-def _images_first(maps):
+def _images_first(maps: np.ndarray) -> np.ndarray:
     """Return maps in the order of users' images, (n_images, rows, columns, channels)."""
     return np.ascontiguousarray(maps.transpose(3, 0, 2, 1))

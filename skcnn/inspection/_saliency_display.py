@@ -74,7 +74,11 @@ class SaliencyDisplay:
     """
 
     def __init__(
-        self, images: ArrayLike, values: Any, *, titles: Sequence[str] | None = None
+        self,
+        images: np.ndarray,
+        values: dict[str, np.ndarray],
+        *,
+        titles: Sequence[str] | None = None,
     ) -> None:
         self.images = images
         self.values = values
@@ -88,11 +92,11 @@ class SaliencyDisplay:
         *,
         method: str | Sequence[str] = "integrated_gradients",
         target: Any = None,
-        layer: int | str | None = None,
-        baseline: Any = None,
+        layer: str | None = None,
+        baseline: ArrayLike | None = None,
         n_steps: int = 128,
-        patch_size: int | tuple[int, int] | None = None,
-        stride: int | tuple[int, int] | None = None,
+        patch_size: int | Sequence[int] | None = None,
+        stride: int | Sequence[int] | None = None,
         titles: Sequence[str] | None = None,
         ax: Any = None,
         cmap: Any = None,
@@ -182,7 +186,9 @@ class SaliencyDisplay:
         return self
 
 
-def _show_values(ax, values, image, low, high, cmap):
+def _show_values(
+    ax: Any, values: np.ndarray, image: np.ndarray, low: float, high: float, cmap: Any
+) -> None:
     """Draw attributions over a faded image, or behind a signal."""
     import matplotlib
 
@@ -205,7 +211,7 @@ def _show_values(ax, values, image, low, high, cmap):
         spine.set_edgecolor(FRAME)
 
 
-def _shades(image, low, high):
+def _shades(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the grey values of an image, from 0 to 1."""
     shades = (np.asarray(image, float).mean(axis=2) - low) / ((high - low) or 1)
     return np.clip(shades, 0, 1)

@@ -1,6 +1,10 @@
 """The score of an image that saliency explains: one logit of a fitted network."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
@@ -32,7 +36,7 @@ class Score:
         What it is multiplied by: of two classes the first has the logit of the second, negative.
     """
 
-    def __init__(self, estimator, X, target=None):
+    def __init__(self, estimator: BaseEstimator, X: ArrayLike, target: Any = None) -> None:
         check_cnn(estimator)
         self._model = model = estimator._model
         images = model.images(check_images_as_fitted(X, estimator))
@@ -42,10 +46,12 @@ class Score:
         self.per_unit = images.factor[:, 0]
         self.outputs, self.signs = self._chosen(estimator, X, target)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.maps.shape[3]
 
-    def _chosen(self, estimator, X, target):
+    def _chosen(
+        self, estimator: BaseEstimator, X: ArrayLike, target: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the output of each image and its sign."""
         ones = np.ones(len(self), self.plain.dtype)
         if not hasattr(estimator, "classes_"):
@@ -63,7 +69,7 @@ class Score:
             return np.zeros(len(self), int), np.where(codes == 1, ones, -ones)
         return codes, ones
 
-    def names(self, estimator):
+    def names(self, estimator: BaseEstimator) -> list[str]:
         """Return what is explained, for each image."""
         if not hasattr(estimator, "classes_"):
             return [f"output {n}" for n in self.outputs]
@@ -73,7 +79,7 @@ class Score:
         labels = estimator.classes_[codes]
         return [f"class {label}" if not isinstance(label, str) else label for label in labels]
 
-    def baseline(self, value):
+    def baseline(self, value: Any) -> np.ndarray:
         """Return an image to compare with, shape (rows, channels, columns, 1), as it would enter.
 
         Parameters
@@ -99,7 +105,7 @@ class Score:
         flat = np.broadcast_to(value, shape).reshape(1, -1)
         return self._model.images(flat).maps(slice(None))
 
-    def values(self, maps, image):
+    def values(self, maps: np.ndarray, image: int) -> np.ndarray:
         """Return the scores of `maps`, of any number, all of them variants of one image."""
         scores = []
         for start in range(0, maps.shape[3], IMAGES_AT_ONCE):
@@ -107,7 +113,9 @@ class Score:
             scores.append(self.signs[image] * y[0, self.outputs[image], 0])
         return np.concatenate(scores)
 
-    def gradient(self, maps, images, layer=None):
+    def gradient(
+        self, maps: np.ndarray, images: Any, layer: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the gradient of the scores of `maps` and what it is taken of: `maps` or a layer.
 
         Parameters
@@ -129,7 +137,7 @@ class Score:
         return self.plain.backward(dy, last=layer), of
 
 
-def check_cnn(estimator):
+def check_cnn(estimator: BaseEstimator) -> None:
     """Raise an error unless `estimator` is a fitted network."""
     if not isinstance(estimator, BaseCNN):
         raise TypeError(
@@ -138,7 +146,7 @@ def check_cnn(estimator):
     check_is_fitted(estimator)
 
 
-def _check_target(target, n_images):
+def _check_target(target: Any, n_images: int) -> np.ndarray:
     """Return one label for each image."""
     labels = np.asarray(target)
     if labels.ndim > 1 or (labels.ndim and len(labels) != n_images):
@@ -149,7 +157,7 @@ def _check_target(target, n_images):
     return np.broadcast_to(labels, n_images)
 
 
-def _check_known(labels, known, what):
+def _check_known(labels: np.ndarray, known: np.ndarray, what: str) -> None:
     unknown = np.setdiff1d(labels, known)
     if len(unknown):
         raise ValueError(f"target must hold {what}, {known}. Got {unknown} instead.")

@@ -1,13 +1,15 @@
 """Access to the parameters of layers through their estimator, as ``layers__0__filters``."""
 
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval
 
 
-def refuse_booleans(params, constraints):
+def refuse_booleans(params: Mapping[str, Any], constraints: Mapping[str, Any]) -> None:
     """Raise a `ValueError` for a bool where a number is meant; Python counts it as an int."""
     for name, value in params.items():
         allowed = constraints.get(name, ())
@@ -31,7 +33,7 @@ class LayerParamsMixin:
     cloned before it is changed, so that defaults and the user's objects stay as they are.
     """
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters of the estimator and of its layers.
 
         Parameters
@@ -53,7 +55,7 @@ class LayerParamsMixin:
                         params[f"layers__{index}__{name}"] = value
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters; ``layers__0__filters=8`` sets one of the first layer.
 
         Parameters

@@ -1,7 +1,7 @@
 """The activation layer."""
 
 import copy
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
@@ -52,7 +52,7 @@ class Activation(Layer):
         return dy
 
 
-def apart(layer):
+def apart(layer: Any) -> list[Layer]:
     """Return the steps that compute a layer, with its activation as a step of its own if needed."""
     if not has_own_step(layer.activation):
         return [layer]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
@@ -153,26 +155,26 @@ class Shard:
         Whether the network's weights stay as they are for as long as its buffers are used.
     """
 
-    def __init__(self, weights_stay=False):
+    def __init__(self, weights_stay: bool = False) -> None:
         self.weights_stay = weights_stay
-        self.kept = {}
+        self.kept: dict[Any, np.ndarray] = {}
         self.begin(None, None)
 
-    def begin(self, sample_weight, seed) -> None:
+    def begin(self, sample_weight: Any, seed: int | None) -> None:
         """Begin a pass over other images; `seed` is that of `random`."""
-        self.weights = sample_weight
+        self.weights: np.ndarray = sample_weight
         self._seed = seed
-        self._random = None
+        self._random: np.random.Generator | None = None
 
     @property
-    def random(self):
+    def random(self) -> np.random.Generator:
         """A `numpy.random.Generator` of this pass, the same whichever worker runs it."""
         if self._random is None:  # made on demand, which takes as long as a small layer
             self._random = np.random.Generator(np.random.SFC64(self._seed))
         return self._random
 
 
-class Workspace(dict):
+class Workspace(dict[str, Any]):
     """The buffers of one layer for one number of images, each allocated when it is first used.
 
     What a buffer holds when a forward pass begins is undefined, unless its shape is `Zeros`. The
@@ -195,28 +197,28 @@ class Workspace(dict):
 
     def __init__(
         self,
-        layer,
-        input_shape,
-        n_images,
-        dtype,
-        needs_dx=True,
-        learning=True,
-        shard=None,
-        buffers=None,
-    ):
+        layer: Layer,
+        input_shape: Shape,
+        n_images: int,
+        dtype: DTypeLike,
+        needs_dx: bool = True,
+        learning: bool = True,
+        shard: Shard | None = None,
+        buffers: Buffers | None = None,
+    ) -> None:
         self.shard = Shard() if shard is None else shard
         self.input_shape = input_shape
         self.n_images = n_images
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.needs_dx = needs_dx
         self.learning = learning
         self._shapes = layer.buffer_shapes(input_shape, n_images)
         self._buffers = Buffers() if buffers is None else buffers
         self._buffers.reserve(self._shapes.values(), self.dtype)
         self._scratch_end = 0
-        self._prepared = set()
+        self._prepared: set[str] = set()
 
-    def prepare(self, name, function, *args):
+    def prepare(self, name: str, function: Callable[..., object], *args: Any) -> np.ndarray:
         """Return the buffer `name`, which ``function(*args, buffer)`` makes of the weights alone."""
         if name not in self._prepared:
             function(*args, self[name])
@@ -224,13 +226,13 @@ class Workspace(dict):
                 self._prepared.add(name)
         return self[name]
 
-    def once(self, name, function):
+    def once(self, name: str, function: Callable[[Shape], Any]) -> Any:
         """Return ``function(input_shape)``, called only the first time and kept under `name`."""
         if name not in self:
             self[name] = function(self.input_shape)
         return self[name]
 
-    def __missing__(self, name):
+    def __missing__(self, name: str) -> np.ndarray:
         shape = self._shapes[name]
         if isinstance(shape, Scratch):
             array, self._scratch_end = self._buffers.scratch(self._scratch_end, shape, self.dtype)

@@ -1,5 +1,6 @@
 """The convolutional layer."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,11 +74,11 @@ class Conv(Layer):
     def __init__(
         self,
         filters: int,
-        kernel_size: int | tuple[int, int] = 3,
+        kernel_size: int | Sequence[int] = 3,
         *,
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = "same",
-        dilation: int | tuple[int, int] = 1,
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = "same",
+        dilation: int | Sequence[int] = 1,
         groups: int = 1,
         activation: str = "relu",
         init: ArrayLike | None = None,
@@ -191,7 +192,7 @@ class Conv(Layer):
         return kernel.backward(work["x"], weights["coef"], work, source, grads["coef"])
 
 
-def check_pair(name, value, least):
+def check_pair(name: str, value: Any, least: int) -> None:
     """Raise a `ValueError` unless `value` is one number or a pair of at least `least`."""
     if not isinstance(value, tuple | list):
         return

@@ -12,7 +12,7 @@ from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
 from skcnn.layers.base import POSITIVE, Arrays, Layer, Shape, Workspace, spread
 
 
-def _copy_in_map_order(coef, out):
+def _copy_in_map_order(coef: np.ndarray, out: np.ndarray) -> None:
     """Copy `coef`, ordered by channel, row, column, to `out` (rows, channels, columns, units)."""
     rows, channels, columns, units = out.shape
     by_filter = coef.reshape(channels, rows, columns, units)
@@ -75,7 +75,9 @@ class Dense(Layer):
         coef = random_state.normal(0, spread(self.activation, n_in, self.units), (n_in, self.units))
         return {"coef": coef, "intercept": np.zeros(self.units)}
 
-    def _matrices(self, x, coef, work):
+    def _matrices(
+        self, x: np.ndarray, coef: np.ndarray, work: Workspace
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the map and the coefficients as two matrices with the same order of inputs.
 
         The smaller of the two is copied into the order of the other.

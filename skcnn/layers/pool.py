@@ -1,5 +1,6 @@
 """Pooling layers: the maximum or the mean of each window, or of the whole map."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from skcnn._engine import pooling
 from skcnn._engine.buffers import Scratch
-from skcnn._engine.geometry import pair, plan_axes
+from skcnn._engine.geometry import Axis, pair, plan_axes
 from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Arrays, Layer, Shape, Workspace
 from skcnn.layers.conv import check_pair
 
@@ -23,10 +24,10 @@ class _Pool(Layer):
 
     def __init__(
         self,
-        pool_size: int | tuple[int, int] = 2,
+        pool_size: int | Sequence[int] = 2,
         *,
-        stride: int | tuple[int, int] | None = None,
-        padding: str | int | tuple[int, int] = "valid",
+        stride: int | Sequence[int] | None = None,
+        padding: str | int | Sequence[int] = "valid",
     ) -> None:
         self.pool_size = pool_size
         self.stride = stride
@@ -45,7 +46,7 @@ class _Pool(Layer):
                 f"Got {self.padding!r} instead."
             )
 
-    def axes(self, input_shape: Shape) -> tuple:
+    def axes(self, input_shape: Shape) -> tuple[Axis, Axis]:
         """Return the row `Axis` and the column `Axis`, with windows no larger than the map."""
         stride = self.pool_size if self.stride is None else self.stride
         size = tuple(min(k, n) for k, n in zip(pair(self.pool_size), input_shape[:2], strict=True))
@@ -146,12 +147,12 @@ class AvgPool(_Pool):
             "dx": (rows, channels, columns, n_images),
         }
 
-    def _shares(self, input_shape):
+    def _shares(self, input_shape: Shape) -> np.ndarray:
         """Return the reciprocal number of values in each window, shaped to multiply a map."""
         rows, columns = (pooling.window_counts(axis) for axis in self.axes(input_shape))
         return (1 / np.outer(rows, columns))[:, None, :, None]
 
-    def _average(self, sums, work):
+    def _average(self, sums: np.ndarray, work: Workspace) -> None:
         """Divide the sums of windows by their numbers of values, in place."""
         shares = work.once("shares", self._shares)
         sums *= shares.item(0) if (shares == shares.item(0)).all() else shares.astype(work.dtype)
@@ -184,7 +185,7 @@ class _Global:
     def validate(self) -> None:
         """Do nothing, as there are no parameters."""
 
-    def axes(self, input_shape: Shape) -> tuple:
+    def axes(self, input_shape: Shape) -> tuple[Axis, Axis]:
         return plan_axes(input_shape, input_shape[:2], input_shape[:2], 1, "valid")
 
 

@@ -82,7 +82,7 @@ class Branch(Layer):
 class Merge(Layer):
     """Adds the map that `branch` has kept, and applies an activation."""
 
-    def __init__(self, branch, activation):
+    def __init__(self, branch: Branch, activation: str) -> None:
         self.branch = branch
         self.activation = activation
 
