@@ -73,7 +73,6 @@ class FeaturesMixin(TransformerMixin):
         Examples
         --------
         >>> import numpy as np
-        from numpy.typing import ArrayLike
         >>> from skcnn import ConvFeatureExtractor
         >>> X = np.random.default_rng(0).normal(size=(5, 8, 8))
         >>> trace = ConvFeatureExtractor("sobel", pool_grid=2).fit(X).trace(X)
