@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -311,10 +312,10 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes)
         """
-        if self.n_test_augment:
-            return np.log(self.predict_proba(X))
-        logits = self._outputs(X)
-        return np.ascontiguousarray(self._loss.log_probabilities(logits.T).T)
+        check_is_fitted(self)
+        each = [self._loss.log_probabilities(logits.T).T for logits in self._each_outputs(X)]
+        mean = logsumexp(each, axis=0) - np.log(len(each)) if len(each) > 1 else each[0]
+        return np.ascontiguousarray(mean)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable label of each image, or which of many labels are probable.

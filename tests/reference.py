@@ -210,7 +210,7 @@ def use_workers(monkeypatch, kind):
     monkeypatch.setattr(pools, "START_FLOPS", -1)
     monkeypatch.setattr(shards, "WORTHWHILE_SIZE", 1)
     if kind == "threads":
-        monkeypatch.setattr(pools, "hire", lambda pool, n, may_start: [])
+        monkeypatch.setattr(pools, "hire", lambda pool, n, may_start: ([], None))
         return
     start = pools.Processes.start
 

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skcnn import CNNClassifier, CNNRegressor, ConvFeatureExtractor
 from skcnn.inspection import FeatureMapDisplay, SaliencyDisplay
-from skcnn.layers import BatchNorm, Conv, Dense, Layer, MaxPool, Residual
+from skcnn.layers import BatchNorm, Conv, Dense, Dropout, Layer, MaxPool, Residual
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(60, 8, 8)), np.arange(60) % 3
@@ -242,3 +242,33 @@ def test_messages_name_sample_weight(kind, weight):
 def test_messages_name_init(init):
     with pytest.raises(ValueError, match="init"):
         network((Conv(2, init=init),)).fit(X, Y)
+
+
+def test_indicators_are_zeros_and_ones():
+    """scikit-learn calls any two integers indicators; the loss would have no minimum with others."""
+    for low, high in ((-1, 1), (0, 2), (1, 2)):
+        y = np.where(np.c_[Y > 0, Y > 1], high, low)
+        with pytest.raises(ValueError, match="y must hold 0 and 1"):
+            network().fit(X, y)
+
+
+def test_partial_fit_after_early_stopping_changes_predictions():
+    clf = network(early_stopping=True).fit(X, Y)
+    before = clf.predict_proba(X)
+    clf.partial_fit(X, Y)
+    assert np.abs(clf.predict_proba(X) - before).max() > 1e-4
+    assert_array_equal(clf._model.weights, clf._progress.weights)
+
+
+def test_logarithms_of_averaged_probabilities_are_finite():
+    clf = network(augment={"flip": True}, n_test_augment=2).fit(X, Y)
+    assert_allclose(np.exp(clf.predict_log_proba(X)), clf.predict_proba(X), rtol=1e-9)
+    clf.coefs_[-1][...] *= 1e5
+    for augment in ({"flip": True}, None):
+        assert np.isfinite(clf.set_params(augment=augment).predict_log_proba(X)).all()
+
+
+def test_dropout_deep_inside_is_refused_by_lbfgs():
+    nested = Residual((Residual((Conv(1), Dropout())),))
+    with pytest.raises(ValueError, match="Dropout"):
+        network((nested,), solver="lbfgs").fit(X, Y)

@@ -245,3 +245,51 @@ def test_joblibs_share_is_respected(monkeypatch):
         assert max(shares) <= max(cores // 2, 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
     assert n_workers(-1) == cores
+
+
+class Inspect:
+    """Notes in each worker what has become of arrays of the user's."""
+
+    def __init__(self, masked, plain, frozen, kinds):
+        self.masked, self.plain, self.frozen, self.kinds = masked, plain, frozen, kinds
+
+    def __call__(self, item, worker):
+        time.sleep(1e-3)
+        self.kinds[item] = self.masked.mask.any(), self.plain[0] < 0, self.frozen.flags.writeable
+        if self.plain.flags.writeable and item > 20:
+            self.plain[0] = 1  # a worker's own copy
+
+
+def test_arrays_of_the_users_keep_their_kind_in_workers(monkeypatch):
+    use_workers(monkeypatch, "processes")
+    masked = np.ma.masked_greater(np.arange(50_000.0), 10)
+    plain, frozen = np.full(50_000, -1.0), np.ones(50_000)
+    frozen.flags.writeable = False
+    with open_pool(2) as pool:
+        kinds = pool.array((20, 3), np.int64)
+        pool.start(Inspect(masked, plain, frozen, kinds))
+        pool.run(20)
+        assert kinds.tolist() == [[1, 1, 0]] * 20
+    assert plain[0] == -1
+
+
+@pytest.mark.parametrize("part", ["lock", "process"])
+def test_threads_do_the_work_where_the_system_allows_no_processes(monkeypatch, part):
+    def refuse(*arguments):
+        raise OSError("not here")
+
+    stop_workers()
+    monkeypatch.setattr(pools, "START_FLOPS", -1)
+    monkeypatch.setattr(processes, "ticket_lock" if part == "lock" else "Worker", refuse)
+    with open_pool(2) as pool:
+        results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+        results[...], seen[...] = 0, 0
+        pool.start(Multiply(results, seen))
+        pool.run(20, 1)
+        assert results.tolist() == list(range(20))
+
+
+def test_threads_of_joblib_have_one_worker_each_whatever_the_environment(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    shares = joblib.Parallel(2, backend="threading")(joblib.delayed(inner)(4) for _ in range(4))
+    assert shares == [1] * 4

@@ -104,6 +104,9 @@ def _encode_indicators(y, n_samples, classes, label_smoothing):
     values = check_array(y, accept_sparse="csr", input_name="y")
     values = values.toarray() if hasattr(values, "toarray") else values
     check_consistent_length(np.empty(n_samples), values)
+    if not np.isin(values, (0, 1)).all():
+        found = np.unique(values)
+        raise ValueError(f"y must hold 0 and 1 as indicators of labels. Got {found} instead.")
     n_labels = values.shape[1]
     if classes is not None and len(classes) != n_labels:
         raise ValueError(f"y must have {len(classes)} labels, as before. Got {n_labels} instead.")

@@ -34,7 +34,7 @@ class Network:
         self.shapes = [image_shape]
         for index, layer in enumerate(layers):
             self.shapes.append(_fit_layer(layer, self.shapes[-1], index))
-        self.steps = _fuse(_flat(layers), image_shape)
+        self.steps = _fuse(flat_steps(layers), image_shape)
         self.names = _step_names(layers, self.steps)
         self.input_shapes = [image_shape]
         for layer in self.steps:
@@ -184,16 +184,18 @@ def _step_names(layers, steps):
     """Return what errors call the steps: the layers of the user's that they belong to."""
     names = {}
     for index, layer in enumerate(layers):
-        names |= {id(step): f"layers[{index}] {type(layer).__name__}" for step in _flat([layer])}
+        names |= {
+            id(step): f"layers[{index}] {type(layer).__name__}" for step in flat_steps([layer])
+        }
     return [names.get(id(getattr(step, "conv", step)), type(step).__name__) for step in steps]
 
 
-def _flat(layers):
+def flat_steps(layers):
     """Return the layers with those that are made of others in their place."""
     steps = []
     for layer in layers:
         inner = list(layer.steps())
-        steps += inner if inner == [layer] else _flat(inner)
+        steps += inner if inner == [layer] else flat_steps(inner)
     return steps
 
 

@@ -47,7 +47,7 @@ class Epochs:
         self.n_complete += 1
         self._before = None
         if session.progress.has_converged(limits):
-            what = "Training loss" if session.validation is None else "Validation score"
+            what = "Validation score" if limits.early_stopping else "Training loss"
             session.report.converged(what, limits)
             return True
         late = limits.max_seconds is not None and (
@@ -175,6 +175,7 @@ def minimise(session, trainer, epochs):
         options={"maxiter": limits.max_iter, "gtol": limits.tol},
     )
     if not epochs.n_complete:  # no step lowers the loss
+        trainer.weights[:n_learned] = result.x
         epochs.end(float(result.fun))
     return result.success or epochs.n_complete < limits.max_iter
 

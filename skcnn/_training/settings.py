@@ -1,7 +1,7 @@
 """What the parameters of an estimator mean for its training: solver, schedule, batch size, limits."""
 
 from skcnn._data.images import check_image_shape
-from skcnn._model.network import check_layers
+from skcnn._model.network import check_layers, flat_steps
 from skcnn._training.optimizers import SGD, Adam, AdamW, RMSprop
 from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, OneCycle
 from skcnn._training.session import Limits
@@ -43,7 +43,7 @@ def check_solver(estimator):
             f"iteration. Got {estimator.augment!r} instead: choose another solver."
         )
     for index, layer in enumerate(estimator.layers):
-        if any(isinstance(step, Dropout) for step in layer.steps()):
+        if any(isinstance(step, Dropout) for step in flat_steps([layer])):
             raise ValueError(
                 "layers must hold no Dropout with solver='lbfgs', which needs the same loss in "
                 f"each iteration. Got layers[{index}]={layer!r} instead: choose another solver."
@@ -84,12 +84,12 @@ def batch_size(estimator, n_images):
     return min(size, n_images)
 
 
-def make_limits(estimator, n_epochs):
+def make_limits(estimator, n_epochs, validates):
     """Return when a training of at most so many epochs ends."""
     return Limits(
         n_epochs,
         estimator.tol,
         estimator.n_iter_no_change,
         estimator.max_seconds,
-        estimator.early_stopping,
+        estimator.early_stopping and validates,
     )

@@ -69,4 +69,5 @@ def open_session(estimator, samples, model, progress, n_epochs):
         task.held_out_index = held_out.index
     observer = Observer(estimator, samples.given, attributes, n_epochs)
     report = make_report(estimator.verbose, n_epochs)
-    return Session(task, progress, make_limits(estimator, n_epochs), validation, report, observer)
+    limits = make_limits(estimator, n_epochs, validates=validation is not None)
+    return Session(task, progress, limits, validation, report, observer)

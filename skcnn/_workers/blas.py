@@ -59,9 +59,10 @@ def engine_settings():
     weakref.finalize(token, _restore, *settings).atexit = False
     with undisturbed(lambda: (_restore(*settings), release_if_held(_lock))):
         with _lock:
-            _holders[id(token)] = [library.get_num_threads() for library in _libraries()]
-            if len(_holders) == 1:
-                _before[:] = _holders[id(token)]
+            own = [library.get_num_threads() for library in _libraries()]
+            if not _holders:  # before the token is one of them: an interrupt may come in between
+                _before[:] = own
+            _holders[id(token)] = own
             for library in _libraries():
                 _set_threads(library, 1)
         np.setbufsize(UFUNC_BUFFER)
@@ -117,6 +118,8 @@ def n_workers(n_jobs):
     """
     n = joblib.effective_n_jobs(n_jobs)
     if n > 1 and get_active_backend()[0].nesting_level:
+        if threading.current_thread() is not threading.main_thread():
+            return 1
         allotted = os.environ.get("OMP_NUM_THREADS", "")
         n = min(n, int(allotted) if allotted.isdecimal() else 1)
     return max(n, 1)

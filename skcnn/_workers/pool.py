@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from skcnn._workers.blas import UFUNC_BUFFER, engine_settings, n_workers, undisturbed
-from skcnn._workers.processes import hire, release_locks, take_tickets, ticket_lock
+from skcnn._workers.processes import hire, release_locks, take_tickets
 from skcnn._workers.shared import SharedArrays
 
 # Floating-point operations from which on more workers pay: 50 ms of one worker, while to hand a job to
@@ -92,8 +92,7 @@ class Processes(Threads):
         return self._arrays.empty(shape, dtype) if self._workers else super().array(shape, dtype)
 
     def open(self, may_start):
-        self._workers = hire(self, self._n_workers - 1, may_start)
-        self._lock = ticket_lock() if self._workers else None
+        self._workers, self._lock = hire(self, self._n_workers - 1, may_start)
 
     def start(self, job):
         self._job = job

@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 import weakref
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -40,13 +41,13 @@ _lock = threading.RLock()
 class Worker:
     """A worker process, seen from the process that uses it."""
 
-    def __init__(self):
+    def __init__(self, lock):
         context = get_context("loky")
         self._connection, other = context.Pipe()
         life, self._life = context.Pipe(duplex=False)  # ends with this process
         self._owner = os.getpid()
         self._is_there = _looker(self._connection)
-        self._lock = ticket_lock()
+        self._lock = lock
         self._n_owed = 1  # answers on their way; the first one says that the process listens
         self._n_stale = 0  # how many of them belong to an earlier pool
         self._has_job = self._is_busy = False
@@ -161,19 +162,28 @@ def release_locks(lock):
 
 
 def hire(pool, n, may_start):
-    """Return up to `n` worker processes: free ones, then new ones if they may be started."""
+    """Return up to `n` worker processes for a pool, and the lock under which they take tickets.
+
+    Free processes come first, then new ones if they may be started. Where the system allows no
+    process or no lock, there are none.
+    """
     with _lock:
+        try:
+            lock = ticket_lock()
+        except (ImportError, OSError):  # no semaphores here
+            return [], None
         for worker in _workers:
-            if worker.is_free() and not worker.has_lock(ticket_lock()):
+            if worker.is_free() and not worker.has_lock(lock):
                 worker.stop()
         _workers[:] = [worker for worker in _workers if worker.is_alive()]
         if may_start and not multiprocessing.current_process().daemon:  # those may have no children
-            while len(_workers) < n:  # some may work for other pools
-                _workers.append(Worker())
-        found = [w for w in _workers if w.is_free() and w.has_lock(ticket_lock())][:n]
+            with suppress(OSError):
+                while len(_workers) < n:  # some may work for other pools
+                    _workers.append(Worker(lock))
+        found = [w for w in _workers if w.is_free() and w.has_lock(lock)][:n]
         for worker in found:
             worker.join(pool)
-    return found
+    return found, lock
 
 
 def stop_workers() -> None:

@@ -23,7 +23,6 @@ except ImportError:
     from joblib.externals import cloudpickle
 
 MEMORY_FOLDER = "/dev/shm"
-PREFIX = "skcnn-"  # of the names of folders
 SHARED_BYTES = 64 * 1024  # a smaller array of a job is sent with it
 
 # Linux's MADV_POPULATE_READ, not yet a name in Python's mmap, maps all pages of a file at once. Fits of
@@ -61,7 +60,7 @@ class SharedArrays:
 
     def _folder(self, parent):
         if parent not in self._folders:
-            folder = os.path.join(parent, f"{PREFIX}{os.getpid()}-{uuid4().hex}")
+            folder = os.path.join(parent, f"skcnn-{os.getpid()}-{uuid4().hex}")
             resource_tracker.register(folder, "folder")
             self._folders[parent] = folder
             os.mkdir(folder, 0o700)
@@ -79,6 +78,10 @@ class SharedArrays:
             path = self._new_file(np.ascontiguousarray(array).tofile)
             self._files[id(array)] = array, path  # the array is kept, so that its id stays its own
         return self._files[id(array)][1], 0
+
+    def holds(self, path):
+        """Return whether a file is one of these arrays'."""
+        return os.path.dirname(path) in self._folders.values()
 
     def close(self):
         """Remove the files; memory is freed when the last process drops its arrays."""
@@ -123,19 +126,22 @@ class _Pickler(cloudpickle.Pickler):
         self._arrays = arrays
 
     def persistent_id(self, obj):
-        if not isinstance(obj, np.ndarray) or obj.dtype.hasobject:
-            return None
+        if type(obj) not in (np.ndarray, np.memmap) or obj.dtype.hasobject:
+            return None  # other kinds of arrays are pickled as they are
         mapped = _mapped_file(obj)
+        is_own = mapped is not None and self._arrays.holds(mapped[0])
+        mode = "r+" if obj.flags.writeable else "r"
         if mapped is None and obj.nbytes >= SHARED_BYTES:
-            mapped = self._arrays.file_of(obj)
-        return mapped and (*mapped, obj.shape, obj.dtype)
+            # what a worker writes to a copy is its own, as it would be of a pickled array
+            mapped, is_own, mode = self._arrays.file_of(obj), True, "c" if mode == "r+" else "r"
+        return mapped and (*mapped, obj.shape, obj.dtype, mode, is_own)
 
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference):
-        path, offset, shape, dtype = reference
-        array = _map(path, dtype, "r+" if os.access(path, os.W_OK) else "r", offset, shape)
-        if PREFIX in path and sys.platform == "linux":
+        path, offset, shape, dtype, mode, is_own = reference
+        array = _map(path, dtype, mode, offset, shape)
+        if is_own and sys.platform == "linux":
             with suppress(OSError):  # before Linux 5.14
                 array.base._mmap.madvise(POPULATE_READ)
         return array
