@@ -106,10 +106,6 @@ class BaseCNN(
     def _encode_targets(self, y, n_samples, known):
         """Return the `Targets` that y holds; `known` are attributes that earlier data has set."""
 
-    def _first_outputs(self, targets, weights):
-        """Return what the outputs are before training."""
-        return 0
-
     def _weigh(self, targets, weights, in_pieces):
         """Return the weights of the samples in the loss."""
         return weights
@@ -181,11 +177,11 @@ class BaseCNN(
         elif splits:
             samples.split(self.validation_fraction, progress.seed)
         model = resume_model(self) if resumes else begin_model(self, samples, progress)
-        session = open_session(self, samples, model, progress, n_epochs)
-        warning = train(session, self.n_jobs)
+        session = open_session(self, samples, model, progress, n_epochs, in_pieces=in_pieces)
+        found = train(session, self.n_jobs)
         if not resumes:
             vars(self).pop("feature_names_in_", None)
         vars(self).update(session.fitted_attributes())
-        if warning is not None:
+        for warning in found:
             warnings.warn(warning, stacklevel=4)
         return self

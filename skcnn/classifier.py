@@ -24,7 +24,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     """Convolutional neural network classifier, trained by backpropagation.
 
     The network minimises the mean weighted cross-entropy plus
-    ``alpha / 2 * ||W||^2 / sum(weights)``. Parameters that `sklearn.neural_network.MLPClassifier`
+    ``alpha / 2 * ||W||^2 / sum(weights)``; weights with a mean below 1 are scaled up to 1 first, so
+    that small ones do not make the penalty large. Parameters that `sklearn.neural_network.MLPClassifier`
     also has mean the same here.
 
     Parameters
@@ -90,7 +91,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
 
     tol : float, default=1e-4
         Training stops when the loss, or with `early_stopping` the validation score, has not
-        improved by `tol` for more than `n_iter_no_change` epochs.
+        improved by `tol` for more than `n_iter_no_change` epochs. For the scores of `scoring` it is
+        a share of the best score.
 
     verbose : bool or int, default=False
         With 1, the loss of each epoch is printed. With 2, a progress bar is shown if rich is

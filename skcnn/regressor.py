@@ -16,16 +16,16 @@ from skcnn._engine.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredE
 from skcnn._estimator import BaseCNN
 from skcnn._training.settings import has_partial_fit
 
-SMALLEST_RATE = 1e-6  # that training starts from
-
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CNNRegressor(RegressorMixin, BaseCNN):
     """Convolutional neural network regressor, trained by backpropagation.
 
-    The network minimises the mean weighted loss plus ``alpha / 2 * ||W||^2 / sum(weights)``. Its
-    outputs start at the mean of y. Parameters that `sklearn.neural_network.MLPRegressor` also has
-    mean the same here.
+    The network minimises the mean weighted loss plus ``alpha / 2 * ||W||^2 / sum(weights)``, of each
+    output in units of its own: its deviation from the weighted mean of y, divided by the weighted
+    standard deviation, or for "poisson" the logarithm of its ratio to the mean. Results therefore do
+    not depend on the scale of y. Predictions, losses and scores are in the units of y. Apart from
+    that, parameters that `sklearn.neural_network.MLPRegressor` also has mean the same here.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):
             tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
             validation_fraction, scoring, beta_1, beta_2, epsilon, weight_decay, clip_norm, \
             augment, n_test_augment, n_iter_no_change, n_jobs
-        As in `CNNClassifier`, which describes them. `standardize` concerns X; y is taken as it is.
+        As in `CNNClassifier`, which describes them. `standardize` concerns X. `tol` is relative: it
+        counts for a loss in the outputs' own units.
 
     loss : {"squared_error", "absolute_error", "huber", "poisson"}, default="squared_error"
         Loss of an output; the losses of several outputs are added. "huber" is squared up to `delta`
@@ -49,6 +50,12 @@ class CNNRegressor(RegressorMixin, BaseCNN):
             validation_loss_curve_, best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, \
             n_features_in_, feature_names_in_
         As in `CNNClassifier`.
+
+    y_center_, y_scale_ : ndarray of shape (n_outputs,)
+        What the outputs of the last layer, of which `coefs_` holds the weights, are multiplied by
+        and what is then added to give predictions: the weighted standard deviations and means of y.
+        For "poisson", predictions are `y_scale_`, the means, times the exponential of the outputs.
+        Both are learned in `fit`, or in the first `partial_fit` and kept afterwards.
 
     out_activation_ : {"identity", "exponential"}
         Activation of the output layer.
@@ -80,11 +87,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):
     }
 
     def _encode_targets(self, y, n_samples, known):
-        return encode_numbers(y, n_samples, self._make_loss(), known.get("_n_outputs"))
-
-    def _first_outputs(self, targets, weights):
-        means = np.average(targets.values, axis=0, weights=weights)
-        return np.log(np.maximum(means, SMALLEST_RATE)) if self.loss == "poisson" else means
+        return encode_numbers(y, n_samples, self._make_loss(), known)
 
     def _make_loss(self):
         if self.loss == "huber":
@@ -121,6 +124,18 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         """
         known = vars(self) if self.__sklearn_is_fitted__() else {}
         return self._train((X, y, sample_weight), known, 1, in_pieces=True)
+
+    @property
+    def y_center_(self) -> np.ndarray:
+        """What is added to the outputs: the weighted means of y, 0 for "poisson"."""
+        check_is_fitted(self)
+        return self._loss.center
+
+    @property
+    def y_scale_(self) -> np.ndarray:
+        """What the outputs are multiplied by: deviations of y, its means for "poisson"."""
+        check_is_fitted(self)
+        return self._loss.scale
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return a number, or many, for each image.

@@ -201,6 +201,11 @@ def numeric_gradient(function, at, step=1e-6):
     return gradient
 
 
+def scaled_up(weights):
+    """Return weights of samples as the package counts them, with a mean of at least 1, zeros aside."""
+    return weights * max(np.count_nonzero(weights) / weights.sum(), 1)
+
+
 def use_workers(monkeypatch, kind):
     """Have fits with several workers use "processes" or "threads", however small they are.
 

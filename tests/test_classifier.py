@@ -109,7 +109,8 @@ def test_sgd_steps_are_those_of_mlp(n_classes, hidden, activation, alpha, weight
         pytest.skip("MLPClassifier takes weights from scikit-learn 1.7 on")
     flat = X.reshape(N, -1)
     y = CODES % n_classes
-    weights = {"sample_weight": RNG.random(N)} if weighted else {}
+    weights = RNG.random(N)
+    weights = {"sample_weight": weights * N / weights.sum()} if weighted else {}
     params = {
         "solver": "sgd", "momentum": 0, "alpha": alpha, "learning_rate_init": 0.3,
         "batch_size": N, "shuffle": False, "random_state": 0,

@@ -134,7 +134,8 @@ def test_integrated_gradients_of_squares_are_exact_at_the_middle():
     reg = CNNRegressor((Square(),), max_iter=2, standardize=False, random_state=0)
     reg.fit(X, X[:, 0, 0, 0])
     values = saliency(reg, X[:3], n_steps=1)
-    assert_allclose(values, (X[:3].reshape(3, -1) ** 2 * reg.coefs_[0].T).reshape(3, SIDE, SIDE))
+    expected = reg.y_scale_ * X[:3].reshape(3, -1) ** 2 * reg.coefs_[0].T
+    assert_allclose(values, expected.reshape(3, SIDE, SIDE))
 
 
 def test_grad_cam_by_hand():

@@ -8,7 +8,7 @@ from sklearn.base import clone
 
 from skcnn import CNNClassifier
 from skcnn._model.shards import shard_slices
-from skcnn.layers import Activation, BatchNorm, Conv, Dense, MaxPool
+from skcnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, MaxPool
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 2, 4, 5)) * 3 + 7
@@ -41,8 +41,8 @@ def test_training(share):
     assert_allclose(one.forward(X), y, rtol=1e-12)
     dy = RNG.normal(size=X.shape)
     dx = one.backward(dy)
-    assert_allclose(one.grads["mean"], mean * share.sum())
-    assert_allclose(one.grads["variance"], variance * share.sum())
+    assert_allclose(one.work["mean"], mean)
+    assert_allclose(one.work["variance"], variance)
     x, weights = X.copy(), {name: w.copy() for name, w in WEIGHTS.items()}
 
     def value(_):
@@ -68,19 +68,81 @@ def test_constant_channels():
     assert_allclose(y, np.broadcast_to(WEIGHTS["intercept"][:, None, None], y.shape))
 
 
-def test_running_statistics_follow_the_batches():
-    clf = CNNClassifier(
-        (BatchNorm(momentum=0.25), Dense(3)), solver="sgd", learning_rate_init=1e-12, alpha=0,
-        standardize=False, batch_size=60, shuffle=False,
-    )  # fmt: skip
+def statistics(clf, step=0):
+    own = clf._model.network.views(clf._model.weights)[step]
+    return own["mean"], own["variance"]
+
+
+def still(layers, **params):
+    """Return a classifier whose weights hardly move."""
+    return CNNClassifier(layers, solver="sgd", learning_rate_init=1e-12, alpha=0, **params)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.4])
+@pytest.mark.parametrize("size", [20, 60])
+def test_statistics_of_pieces_are_averaged(momentum, size):
+    """Each piece counts by its images, as long as they are 256 in all."""
+    clf = still((BatchNorm(momentum), Dense(3)), standardize=False)
+    scales, n_seen = RNG.uniform(0.5, 2, 16), 0
     mean, variance = 0.0, 1.0
-    for _ in range(3):
-        clf.partial_fit(IMAGES, Y, classes=[0, 1])
-        mean += 0.25 * (IMAGES.mean() - mean)
-        variance += 0.25 * (IMAGES.var() - variance)
-    own = clf._model.network.views(clf._model.weights)[0]
-    assert_allclose([own["mean"], own["variance"]], [[mean], [variance]], rtol=1e-9)
-    assert_allclose([clf.coefs_[0], clf.intercepts_[0]], [[1], [0]], atol=1e-9)
+    for scale in scales:
+        piece = IMAGES[:size] * scale
+        clf.partial_fit(piece, Y[:size], classes=[0, 1])
+        n_seen = min(n_seen + size, 256)
+        share = max(size / n_seen, momentum)
+        mean += share * (piece.mean() - mean)
+        variance += share * (piece.var() - variance)
+    assert_allclose(statistics(clf), [[mean], [variance]], rtol=1e-9)
+
+
+def test_statistics_are_those_of_the_last_weights():
+    """Of the first layer's outputs on all training images, however short the training was."""
+    layers = (Conv(3, activation="identity"), BatchNorm(), Dense(4))
+    for params in ({"max_iter": 1}, {"max_iter": 7, "batch_size": 7}, {"solver": "lbfgs"}):
+        clf = CNNClassifier(layers, random_state=0, learning_rate_init=0.1, **params)
+        maps = clf.fit(IMAGES, Y).trace(IMAGES[:56])["0 Conv"].reshape(-1, 3)
+        if "batch_size" not in params:
+            maps = clf.trace(IMAGES)["0 Conv"].reshape(-1, 3)
+            assert_allclose(statistics(clf, 1), [maps.mean(axis=0), maps.var(axis=0)], rtol=1e-9)
+        else:  # eight whole batches of 7, taken at even distances
+            chosen = np.arange(56) * 60 // 56
+            maps = clf.trace(IMAGES[chosen])["0 Conv"].reshape(-1, 3)
+            assert_allclose(statistics(clf, 1), [maps.mean(axis=0), maps.var(axis=0)], rtol=1e-9)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "warm"])
+def test_statistics_do_not_lag(early_stopping, way):
+    """After few steps the training images are predicted as they were learned."""
+    X = np.random.default_rng(1).normal(size=(90, 8, 8))
+    y = np.arange(90) % 3
+    layers = (Conv(16), BatchNorm(), Conv(16), BatchNorm(), Dense(32), BatchNorm())
+    clf = CNNClassifier(layers, learning_rate_init=0.01, random_state=0)
+    if way == "fit":
+        clf.set_params(early_stopping=early_stopping, max_iter=15).fit(X, y, X_val=X, y_val=y)
+    for _ in range(15 if way != "fit" else 0):
+        if way == "warm":
+            clf.set_params(warm_start=True, max_iter=1).fit(X, y)
+        else:
+            clf.partial_fit(X, y, classes=[0, 1, 2])
+    assert clf.loss_ < 0.2
+    assert clf.score(X, y) == 1
+
+
+def test_statistics_see_neither_dropout_nor_augmentation():
+    layers = (Dropout(0.5), BatchNorm(), Dense(3))
+    clf = still(layers, max_iter=1, standardize=False, augment={"brightness": 5.0})
+    assert_allclose(statistics(clf.fit(IMAGES, Y), 1), [[IMAGES.mean()], [IMAGES.var()]])
+
+
+def test_statistics_of_weighted_images():
+    weights = np.where(np.arange(60) % 3, RNG.random(60), 0)
+    clf = still((BatchNorm(), Dense(3)), max_iter=1, standardize=False)
+    mean, variance = statistics(clf.fit(IMAGES, Y, sample_weight=weights))
+    expected = np.average(IMAGES.mean(axis=(1, 2)), weights=weights)
+    assert_allclose(mean, expected)
+    squares = np.average(np.square(IMAGES - expected).mean(axis=(1, 2)), weights=weights)
+    assert_allclose(variance, squares)
 
 
 def test_weights_count_like_copies():

@@ -21,6 +21,7 @@ N = 60
 X = RNG.normal(size=(N, 4, 5))
 FLAT = X.reshape(N, -1)
 WEIGHTS = RNG.random(N)
+WEIGHTS *= N / WEIGHTS.sum()
 SLOPES = RNG.normal(size=(20, 3))
 MANY = FLAT @ SLOPES + [1.0, -2.0, 30.0]
 ONE = MANY[:, 0]
@@ -66,28 +67,36 @@ def test_sgd_steps_are_those_of_mlp(hidden, alpha, weighted, loss):
     for ours, theirs in pairs:
         ours[...] = theirs
     start = weights_of(reg).copy()
+    scaled = (y - reg.y_center_) / reg.y_scale_
     for _ in range(3):
         reg.partial_fit(FLAT, y, **weights)
-        mlp.partial_fit(FLAT, y, **weights)
+        mlp.partial_fit(FLAT, scaled, **weights)
     assert_allclose(weights_of(reg), weights_of(mlp), rtol=1e-9, atol=1e-10)
     assert np.abs(weights_of(reg) - start).max() > 1e-3
     if loss == "squared_error":  # MLPRegressor's Poisson loss has other constants
-        assert reg.loss_ == pytest.approx(mlp.loss_, rel=1e-9)
-    assert_allclose(reg.predict(FLAT), mlp.predict(FLAT), rtol=1e-9)
+        assert reg.loss_ == pytest.approx(mlp.loss_ * reg.y_scale_**2, rel=1e-9)
+    expected = mlp.predict(FLAT) * reg.y_scale_ + reg.y_center_
+    assert_allclose(reg.predict(FLAT), expected, rtol=1e-9)
 
 
-def loss_and_slope(loss, outputs, y):
-    """Return each sample's loss, added over its outputs, and the slopes."""
-    d = outputs - y
+def loss_and_slope(loss, outputs, y, center, scale):
+    """Return each sample's loss, added over its outputs, and the slopes by the outputs.
+
+    The losses are in the units of y; the slopes are those of the losses in the network's units.
+    """
+    if loss == "poisson":
+        rates = scale * np.exp(outputs)
+        return (rates - y * np.log(rates)).sum(axis=1), (rates - y) / scale
+    z = (y - center) / scale
+    d = outputs - z
     if loss == "squared_error":
-        return (d**2).sum(axis=1) / 2, d
+        return (scale**2 * d**2).sum(axis=1) / 2, d
     if loss == "absolute_error":
-        return np.abs(d).sum(axis=1), np.sign(d)
-    if loss == "huber":  # delta 0.7
-        near = np.abs(d) <= 0.7
-        losses = np.where(near, d**2 / 2, 0.7 * (np.abs(d) - 0.35))
-        return losses.sum(axis=1), np.where(near, d, 0.7 * np.sign(d))
-    return (np.exp(outputs) - y * outputs).sum(axis=1), np.exp(outputs) - y
+        return (scale * np.abs(d)).sum(axis=1), np.sign(d)
+    near = np.abs(scale * d) <= 0.7  # delta of huber
+    losses = np.where(near, (scale * d) ** 2 / 2, 0.7 * (np.abs(scale * d) - 0.35))
+    steepest = np.minimum(0.7 / scale, 1)
+    return losses.sum(axis=1), np.where(near, d / steepest, np.sign(d) * (0.7 / scale) / steepest)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -100,7 +109,8 @@ def test_a_step_of_many_outputs(loss, weighted):
     reg.partial_fit(FLAT, y)
     (a, b), (c, d) = ([w.copy() for w in part] for part in (reg.coefs_, reg.intercepts_))
     hidden = np.tanh(FLAT @ a + c)
-    losses, slopes = loss_and_slope(loss, hidden @ b + d, y)
+    units = reg.y_center_, reg.y_scale_
+    losses, slopes = loss_and_slope(loss, hidden @ b + d, y, *units)
     dy = slopes * weights[:, None] / weights.sum()
     dhidden = (dy @ b.T) * (1 - hidden**2)
     penalty = 2.0 / weights.sum()
@@ -109,26 +119,63 @@ def test_a_step_of_many_outputs(loss, weighted):
     assert_allclose(reg.intercepts_[1], d - 0.1 * dy.sum(axis=0), rtol=1e-10, atol=1e-12)
     assert_allclose(reg.coefs_[0], a - 0.1 * (FLAT.T @ dhidden + penalty * a), atol=1e-12)
     assert_allclose(reg.intercepts_[0], c - 0.1 * dhidden.sum(axis=0), rtol=1e-10, atol=1e-12)
-    expected = np.average(losses, weights=weights) + penalty * ((a**2).sum() + (b**2).sum()) / 2
+    penalties = penalty * ((a**2).sum() + (b**2).sum()) / 2
+    per_unit = {"poisson": units[1], "absolute_error": units[1], "squared_error": units[1] ** 2}
+    per_unit["huber"] = units[1] ** 2 * np.minimum(0.7 / units[1], 1)
+    expected = np.average(losses, weights=weights) + penalties * per_unit[loss].mean()
     assert reg.loss_ == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_outputs_start_at_the_mean_of_y(loss, weighted):
+def test_predictions_start_at_the_mean_of_y(loss, weighted):
     y = COUNTS if loss == "poisson" else MANY
     weights = WEIGHTS if weighted else None
     reg = network(loss=loss, learning_rate_init=1e-300, max_iter=1).fit(X, y, weights)
     mean = np.average(y, axis=0, weights=weights)
-    expected = np.log(mean) if loss == "poisson" else mean
-    assert_allclose(reg.intercepts_[-1], expected, rtol=1e-12)
+    assert_allclose(reg.intercepts_[-1], 0, atol=1e-250)
     reg.coefs_[-1][...] = 0
     assert_allclose(reg.predict(X), np.tile(mean, (N, 1)), rtol=1e-12)
 
 
 def test_means_are_those_of_the_first_data_only():
     reg = network(learning_rate_init=1e-300).partial_fit(X, ONE).partial_fit(X, ONE + 100)
-    assert_allclose(reg.intercepts_[-1], ONE.mean(), rtol=1e-12)
+    assert_allclose(reg.y_center_, ONE.mean(), rtol=1e-12)
+    assert_allclose(reg.y_scale_, ONE.std(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(("slope", "offset"), [(1e-6, 0), (1e9, 1e3), (0.37, -5), (1.0, 1e9)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_scale_of_y_makes_no_difference(loss, slope, offset, dtype):
+    if loss == "poisson":
+        offset = 0
+    y, params = (COUNTS if loss == "poisson" else MANY), {"loss": loss, "max_iter": 30}
+    # scores of one output, that of a line would hide the others
+    plain = network(**params, delta=1.0).fit(X.astype(dtype), y[:, 0])
+    other = network(**params, delta=slope).fit(X.astype(dtype), slope * y[:, 0] + offset)
+    scores = [r2_score(y[:, 0], p) for p in (plain.predict(X), (other.predict(X) - offset) / slope)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-6)
+    assert other.n_iter_ == plain.n_iter_
+
+
+def test_outputs_of_unlike_scales_are_learned_alike():
+    reg = network(layers=(), max_iter=300, learning_rate_init=0.1, alpha=0, tol=0)
+    scales = np.array([1e-6, 1.0, 1e9])
+    reg.fit(X, MANY * scales)
+    scores = r2_score(MANY * scales, reg.predict(X), multioutput="raw_values")
+    assert min(scores) > 0.999
+    reg = network().fit(X, MANY * scales, X_val=X[:20], y_val=MANY[:20] * scales)
+    losses = (reg.predict(X[:20]) - MANY[:20] * scales) ** 2
+    assert reg.validation_loss_curve_[-1] == pytest.approx(losses.sum(axis=1).mean() / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, -1e-9, 1e12])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_numbers_that_do_not_vary(value, loss):
+    value = abs(value)
+    reg = network(loss=loss, learning_rate_init=0.1, max_iter=60).fit(X, np.full(N, value))
+    assert_allclose(reg.predict(X), value, rtol=0.1, atol=0 if value else 0.1)
 
 
 @pytest.mark.parametrize("y", [ONE, MANY], ids=["one", "many"])
@@ -139,11 +186,12 @@ def test_huber_far_within_delta_is_squared_error(y):
     assert_allclose(huber.loss_curve_, squared.loss_curve_, rtol=1e-12)
 
 
-def test_huber_far_beyond_delta_is_absolute_error_times_delta():
+def test_huber_far_beyond_delta_is_absolute_error():
     params = {"solver": "sgd", "momentum": 0, "alpha": 0, "max_iter": 3}
-    huber = network(loss="huber", delta=1e-9, learning_rate_init=1e7, **params).fit(X, ONE)
-    absolute = network(loss="absolute_error", learning_rate_init=1e-2, **params).fit(X, ONE)
+    huber = network(loss="huber", delta=1e-9, **params).fit(X, ONE)
+    absolute = network(loss="absolute_error", **params).fit(X, ONE)
     assert_allclose(weights_of(huber), weights_of(absolute), rtol=1e-6, atol=1e-9)
+    assert_allclose(huber.loss_curve_, 1e-9 * np.array(absolute.loss_curve_), rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "huber"])
@@ -151,7 +199,7 @@ def test_an_outlier(loss):
     """On data that are linear but for one sample the line is found, as least squares does not."""
     y = ONE.copy()
     y[7] += 300
-    params = {"layers": (), "max_iter": 600, "tol": 0, "learning_rate_init": 0.05, "alpha": 0}
+    params = {"layers": (), "max_iter": 900, "tol": 0, "learning_rate_init": 3e-3, "alpha": 0}
     rest = np.arange(N) != 7
     errors = {}
     for name in (loss, "squared_error"):
@@ -272,7 +320,7 @@ def test_learns_a_line():
     params = {"layers": (), "max_iter": 400, "tol": 0, "learning_rate_init": 0.1, "alpha": 0}
     reg = network(**params).fit(X, MANY)
     assert reg.score(X, MANY) > 0.999
-    slopes = reg.coefs_[0] / reg._model.scale
+    slopes = reg.coefs_[0] / reg._model.scale * reg.y_scale_
     assert_allclose(slopes, SLOPES, atol=0.05)
 
 

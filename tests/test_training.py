@@ -125,7 +125,7 @@ def test_the_loss_of_an_epoch(y, weighted):
     expected = log_loss(y, clf.predict_proba(X), sample_weight=weights)
     assert clf.loss_ == pytest.approx(expected, rel=1e-9)
     clf = network(max_iter=1, learning_rate_init=1e-15, alpha=3).fit(X, y, weights)
-    total = 90 if weights is None else weights.sum()
+    total = 90  # weights with a mean below 1 are scaled up
     penalty = 1.5 * sum((coef**2).sum() for coef in clf.coefs_) / total
     expected = log_loss(y, clf.predict_proba(X), sample_weight=weights) + penalty
     assert clf.loss_ == pytest.approx(expected, rel=1e-9)

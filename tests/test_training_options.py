@@ -291,7 +291,7 @@ class Interrupt(Layer):
     countdown = None
 
     def forward(self, x, weights, work):
-        if work.learning and Interrupt.countdown is not None:
+        if work.learning and work.shard.is_random and Interrupt.countdown is not None:
             Interrupt.countdown -= 1
             if Interrupt.countdown == 0:
                 Interrupt.countdown = None

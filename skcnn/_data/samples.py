@@ -55,7 +55,7 @@ class Samples:
         Rows, columns and channels.
     targets : Targets
     weights : ndarray of shape (n_images,)
-        Weights in the loss, in the float type of the computation.
+        As users gave them, times those of classes, in the float type of the computation.
     train_index : ndarray of int
         The images to train on.
     features : dict
@@ -100,6 +100,17 @@ class Samples:
         weights[self.train_index] = self.weights[self.train_index]
         return weights
 
+    def loss_weights(self):
+        """Return the weights in the loss: those of users, or larger ones in the same proportions.
+
+        The penalty is divided by the sum of the weights, as in MLPClassifier. Weights with a mean
+        below 1 (zeros aside), as those that sum to 1, would make it so large that nothing else
+        counts; they are scaled up to a mean of 1.
+        """
+        counted = self.weights[self.train_index]
+        mean = counted.sum(dtype=np.float64) / np.count_nonzero(counted)
+        return self.weights if mean >= 1 else (self.weights / mean).astype(self.weights.dtype)
+
     def statistics(self, standardize):
         """Return the mean and the deviation of each channel by which images are standardised."""
         channels = self.image_shape[2]
@@ -129,8 +140,7 @@ def check_samples(estimator, given, known, in_pieces=False):
         X, own_shape = check_images(X, estimator)
         image_shape = infer_image_shape(X.shape[1], own_shape, estimator.image_shape)
     targets = estimator._encode_targets(y, len(X), known)
-    dtype = float_type(X.dtype)
-    weights = _check_weights(sample_weight, X, dtype)
+    weights = _check_weights(sample_weight, X, float_type(X.dtype))
     weights = estimator._weigh(targets, weights, in_pieces)
     if not weights.any():
         raise ValueError("sample_weight must have a positive sum. Got only zeros instead.")

@@ -152,11 +152,13 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
     return weights * shares[targets.strata]
 
 
-def encode_numbers(y, n_samples, loss, n_outputs=None):
+def encode_numbers(y, n_samples, loss, known):
     """Return the `Targets` of numbers of shape (n_samples,) or (n_samples, n_outputs).
 
-    `n_outputs` is the number of outputs in earlier data, or None if there was none.
+    `known` are attributes set by earlier data: "_n_outputs", and "_loss" after training, whose
+    scales `loss` takes over.
     """
+    n_outputs, before = known.get("_n_outputs"), known.get("_loss")
     if y is None:
         raise ValueError(
             "This CNNRegressor estimator requires y to be passed, but the target y is None."
@@ -177,6 +179,13 @@ def encode_numbers(y, n_samples, loss, n_outputs=None):
         raise ValueError(
             f"y must not be negative for loss='poisson'. Got {values.min():g} instead."
         )
+    if before is not None:
+        if loss.output != before.output:
+            raise ValueError(
+                "loss must be as before, 'poisson' or not 'poisson', when training goes on. "
+                f"Got a loss of {loss.output} outputs after one of {before.output} outputs instead."
+            )
+        loss.center, loss.scale = before.center, before.scale
     n_outputs = values.shape[1]
     attributes = {
         "_loss": loss,

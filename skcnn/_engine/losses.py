@@ -10,6 +10,8 @@ import numpy as np
 # Largest logit of a Poisson rate: e^40 = 2e17 is more than any count, and in float32 the squares of
 # such rates, which optimizers compute, and sums of many squares are still finite.
 LARGEST_LOG_RATE = 40.0
+SMALLEST_RATE = 1e-6  # of which training starts where all counts are 0
+ROUNDING = 4 * np.finfo(np.float64).eps
 
 
 def softmax(logits):
@@ -35,7 +37,39 @@ def logistic(logits):
     return logits
 
 
-class CategoricalCrossEntropy:
+class Loss:
+    """Base class of losses, each a sum of parts that are told apart where their units differ.
+
+    Attributes
+    ----------
+    units : ndarray of shape (n_parts,)
+        What a part counts in the units in which users see the loss.
+    """
+
+    units = np.ones(1)
+
+    def begin(self, targets, weights):
+        """Learn the scale of the targets, before training."""
+
+    def encode(self, targets, dtype):
+        """Return targets as `gradient` takes them."""
+        return targets
+
+    def gradient(self, logits, targets, weights):
+        """Return the sum of the weighted losses, for each part, and write its gradient to `logits`."""
+        raise NotImplementedError
+
+    def activate(self, logits):
+        """Return what predictions are made of: `output` of the logits, which may be overwritten."""
+        raise NotImplementedError
+
+    def mean(self, logits, targets, weights):
+        """Return the weighted mean of the losses, in users' units; `logits` stay as they are."""
+        parts = np.atleast_1d(self.gradient(logits.copy(), targets, weights))
+        return float(parts @ self.units) / float(weights.sum(dtype=np.float64))
+
+
+class CategoricalCrossEntropy(Loss):
     """Cross-entropy of the softmax of the logits against class codes.
 
     Parameters
@@ -45,6 +79,7 @@ class CategoricalCrossEntropy:
     """
 
     output = "softmax"
+    activate = staticmethod(softmax)
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
@@ -76,7 +111,7 @@ class CategoricalCrossEntropy:
         return float(loss)
 
 
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Loss):
     """Cross-entropy of one logistic unit against class codes 0 and 1.
 
     Parameters
@@ -86,6 +121,7 @@ class BinaryCrossEntropy:
     """
 
     output = "logistic"
+    activate = staticmethod(logistic)
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
@@ -109,7 +145,7 @@ class BinaryCrossEntropy:
         return float(loss)
 
 
-class MultilabelCrossEntropy:
+class MultilabelCrossEntropy(Loss):
     """Cross-entropy of one logistic unit per label against labels 0 and 1, summed over labels.
 
     Parameters
@@ -119,6 +155,7 @@ class MultilabelCrossEntropy:
     """
 
     output = "logistic"
+    activate = staticmethod(logistic)
 
     def __init__(self, label_smoothing=0.0):
         self.label_smoothing = label_smoothing
@@ -141,83 +178,153 @@ class MultilabelCrossEntropy:
         return _weighted_sum(losses, weights)
 
 
-class _LinearUnits:
-    """Base of losses whose predictions are the logits."""
+class NumbersLoss(Loss):
+    """Base of losses for numbers, each output of which is trained in units of its own.
+
+    Attributes
+    ----------
+    center, scale : ndarray of shape (outputs,)
+        Weighted mean and standard deviation of the targets, in float64. The network's outputs are
+        deviations from the one, divided by the other.
+    """
 
     output = "identity"
+    center = np.zeros(1)
+    scale = np.ones(1)
+
+    def begin(self, targets, weights):
+        """Take center and scale from targets of shape (images, outputs)."""
+        share = np.asarray(weights, np.float64)
+        share = share / share.sum()
+        largest = np.abs(targets).max(axis=0)  # squares of large numbers would overflow
+        largest[largest == 0] = 1
+        parts = targets / largest
+        center = share @ parts
+        scale = np.sqrt(share @ np.square(parts - center))
+        # numbers that do not vary are told apart by no more than rounding errors
+        is_constant = scale <= ROUNDING * np.abs(center)
+        scale[is_constant] = np.abs(center[is_constant])
+        scale[scale == 0] = 1
+        self.center, self.scale = center * largest, scale * largest
+
+    def encode(self, targets, dtype):
+        """Return targets in the units of the outputs."""
+        return ((targets - self.center) / self.scale).astype(dtype)
 
     def predict(self, logits):
-        """Return the predictions, one row per output."""
-        return logits.copy()
+        """Return the predictions in the units of the targets, one row per output, in float64."""
+        return logits * self.scale[:, None] + self.center[:, None]
+
+    def activate(self, logits):
+        """Return the predictions."""
+        return self.predict(logits)
 
 
-class SquaredError(_LinearUnits):
+class SquaredError(NumbersLoss):
     """Half the squared difference from the targets, summed over outputs, as in MLPRegressor."""
 
+    @property
+    def units(self):
+        """Squares of the scales."""
+        with np.errstate(over="ignore"):
+            return np.square(self.scale)
+
     def gradient(self, logits, targets, weights):
-        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
+        """Return the sums of the weighted losses, and overwrite `logits` with their gradient."""
         logits -= targets.T
         losses = 0.5 * np.square(logits)
         logits *= weights
-        return _weighted_sum(losses, weights)
+        return _weighted_sums(losses, weights)
 
 
-class AbsoluteError(_LinearUnits):
+class AbsoluteError(NumbersLoss):
     """The absolute difference from the targets, summed over outputs."""
 
+    @property
+    def units(self):
+        """The scales."""
+        return self.scale
+
     def gradient(self, logits, targets, weights):
-        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
+        """Return the sums of the weighted losses, and overwrite `logits` with their gradient."""
         logits -= targets.T
         losses = np.abs(logits)
         np.sign(logits, out=logits)
         logits *= weights
-        return _weighted_sum(losses, weights)
+        return _weighted_sums(losses, weights)
 
 
-class HuberLoss(_LinearUnits):
+class HuberLoss(SquaredError):
     """The loss of Huber (1964), summed over outputs: squared if small, absolute if large.
 
     Parameters
     ----------
     delta : float, default=1.0
-        Absolute difference d up to which the loss is ``d**2 / 2``; beyond it, the loss is a line
-        of slope `delta`.
+        Absolute difference d, in the units of the targets, up to which the loss is ``d**2 / 2``;
+        beyond it, the loss is a line of slope `delta`.
     """
 
     def __init__(self, delta=1.0):
         self.delta = delta
 
+    @property
+    def units(self):
+        """Squares of the scales, and scales times delta where delta is less than a scale."""
+        return super().units * np.minimum(self.delta / self.scale, 1)
+
     def gradient(self, logits, targets, weights):
-        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
-        delta = float(self.delta)
+        """Return the sums of the weighted losses, and overwrite `logits` with their gradient."""
         logits -= targets.T
+        limits = np.finfo(logits.dtype)
+        delta = np.clip(self.delta / self.scale[:, None], limits.tiny, limits.max)
+        delta = delta.astype(logits.dtype)
         slopes = np.clip(logits, -delta, delta)
-        losses = slopes * (logits - 0.5 * slopes)
+        slopes /= np.minimum(delta, 1)  # a line of slope 1 however small delta is
+        losses = slopes * (logits - 0.5 * np.clip(logits, -delta, delta))
         np.multiply(slopes, weights, out=logits)
-        return _weighted_sum(losses, weights)
+        return _weighted_sums(losses, weights)
 
 
-class PoissonLoss:
+class PoissonLoss(NumbersLoss):
     """Negative log-likelihood of counts, up to a constant, summed over outputs.
 
-    A logit is the logarithm of the predicted rate: the loss is ``exp(logit) - target * logit``, as
-    in torch.nn.PoissonNLLLoss. Logits above 40 predict a rate of e^40.
+    The predicted rate is the mean count times the exponential of the logit, and the loss
+    ``rate - target * log(rate)``, as in torch.nn.PoissonNLLLoss. Logits above 40 count as 40.
     """
 
     output = "exponential"
 
+    @property
+    def units(self):
+        """The means."""
+        return self.scale
+
+    def begin(self, targets, weights):
+        """Take the scale, the means, from targets of shape (images, outputs)."""
+        means = np.average(targets, axis=0, weights=weights)
+        self.scale = np.where(means > 0, means, SMALLEST_RATE)
+        self.center = np.zeros_like(means)
+
+    def encode(self, targets, dtype):
+        """Return targets as shares of the means."""
+        return (targets / self.scale).astype(dtype)
+
     def predict(self, logits):
-        """Return the predictions, one row per output."""
-        rates = np.minimum(logits, LARGEST_LOG_RATE)
-        return np.exp(rates, out=rates)
+        """Return the predicted rates, one row per output, in float64."""
+        return self.scale[:, None] * self._shares(logits)
+
+    def _shares(self, logits):
+        shares = np.minimum(logits, LARGEST_LOG_RATE)
+        return np.exp(shares, out=shares)
 
     def gradient(self, logits, targets, weights):
-        """Return the sum of the weighted losses, and overwrite `logits` with its gradient."""
-        rates = self.predict(logits)
-        losses = rates - targets.T * logits
-        np.subtract(rates, targets.T, out=logits)
+        """Return the sums of the weighted losses, and overwrite `logits` with their gradient."""
+        shares = self._shares(logits)
+        log_scale = np.log(self.scale).astype(logits.dtype)[:, None]
+        losses = shares - targets.T * (logits + log_scale)
+        np.subtract(shares, targets.T, out=logits)
         logits *= weights
-        return _weighted_sum(losses, weights)
+        return _weighted_sums(losses, weights)
 
 
 def _smooth(targets, label_smoothing, dtype):
@@ -229,3 +336,8 @@ def _smooth(targets, label_smoothing, dtype):
 def _weighted_sum(losses, weights):
     """Return the sum of losses of shape (outputs, images), weighted by image."""
     return float(np.dot(losses.sum(axis=0), weights))
+
+
+def _weighted_sums(losses, weights):
+    """Return the sum for each output of losses of shape (outputs, images), weighted by image."""
+    return losses @ weights

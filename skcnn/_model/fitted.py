@@ -134,7 +134,7 @@ class FittedNetwork:
         X = check_images_as_fitted(X, self)
         model = self._model
         plain = PlainNetwork(model.network, model.weights, output="output")
-        return trace_network(plain, model.images(X), self.out_activation_)
+        return trace_network(plain, model.images(X), vars(self)["_loss"])
 
     def _html_repr(self):
         """Return scikit-learn's HTML; of a fitted estimator with the table of its layers below."""

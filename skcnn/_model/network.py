@@ -11,6 +11,7 @@ from skcnn.layers.base import Shard, Workspace
 
 # Arrays of weights, in the order in which they lie in the vector: learned ones, then statistics.
 WEIGHTS = ("coef", "intercept", "mean", "variance")
+STATISTICS = {"mean", "variance"}
 PROTOCOL = ("output_shape", "weight_shapes", "buffer_shapes", "steps", "forward", "backward")
 
 
@@ -151,10 +152,17 @@ def check_layers(layers):
 def _fit_layer(layer, input_shape, index):
     """Return the layer's output shape; an error names the layer."""
     try:
-        unknown = set(layer.weight_shapes(input_shape)) - set(WEIGHTS)
+        shapes = layer.weight_shapes(input_shape)
+        unknown = set(shapes) - set(WEIGHTS)
         if unknown:
             raise ValueError(
                 f"weight_shapes must name weights among {WEIGHTS}. Got {unknown} instead."
+            )
+        statistics = {name: shape for name, shape in shapes.items() if name in STATISTICS}
+        if len(statistics) == 1 or len(set(statistics.values())) > 1:
+            raise ValueError(
+                "weight_shapes must name both 'mean' and 'variance', of one shape, or none of them. "
+                f"Got {statistics} instead."
             )
         return layer.output_shape(input_shape)
     except ValueError as error:

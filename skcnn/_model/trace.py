@@ -12,18 +12,12 @@ import numpy as np
 
 from skcnn._engine.blocks import even_slices
 from skcnn._engine.encoding import Activated, BothSigns, Triangle
-from skcnn._engine.losses import PoissonLoss, logistic, softmax
 from skcnn._model.encoded_conv import EncodedConv, Pooling
 from skcnn.layers import Activation, BatchNorm, Conv, Dense, Dropout, Layer, Residual
 from skcnn.layers.base import Shard, Workspace
 from skcnn.layers.residual import Branch, Merge
 
 IMAGES_AT_ONCE = 64
-OUTPUT_ACTIVATIONS = {
-    "softmax": softmax,
-    "logistic": logistic,
-    "exponential": PoissonLoss().predict,
-}
 
 
 class Trace(dict):
@@ -238,8 +232,11 @@ def _taken_apart(name, layer):
         yield name, layer
 
 
-def trace_network(plain, images, output_activation="identity"):
-    """Return the `Trace` of `Images` through a `PlainNetwork` or `EncodedStages`."""
+def trace_network(plain, images, loss=None):
+    """Return the `Trace` of `Images` through a `PlainNetwork` or `EncodedStages`.
+
+    What a `loss` makes of the outputs comes last, or in the place of outputs that are numbers.
+    """
     parts = []
     for part in even_slices(len(images), IMAGES_AT_ONCE):
         maps = images.maps(part)
@@ -249,10 +246,9 @@ def trace_network(plain, images, output_activation="identity"):
         for name, y in plain.forward(maps):
             is_flat |= isinstance(layers[name], Dense)
             parts[-1][name] = y[0, :, 0].T.copy() if is_flat else _channels_last(y)
-        if output_activation in OUTPUT_ACTIVATIONS:
-            logits = y.reshape(-1, y.shape[3]).copy()
-            activated = OUTPUT_ACTIVATIONS[output_activation](logits)
-            parts[-1][f"{name} {output_activation}"] = activated.T.copy()
+        if loss is not None:
+            last = name if loss.output == "identity" else f"{name} {loss.output}"
+            parts[-1][last] = loss.activate(y.reshape(-1, y.shape[3]).copy()).T.copy()
     return Trace({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 

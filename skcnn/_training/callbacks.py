@@ -56,6 +56,11 @@ class Observer:
             self._fit = estimator._init_callback_context(max_subtasks=max_iter)
             self._fit.call_on_fit_task_begin(**self._arguments)
 
+    @property
+    def is_active(self):
+        """Whether there are callbacks."""
+        return self._fit is not None
+
     def fitted_attributes(self):
         """Return the attributes that make the estimator predict as after the last epoch."""
         progress = self._attributes["_progress"]

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skcnn._engine.blocks import even_slices
-from skcnn._training.steps import Trainer
+from skcnn._training.steps import STATISTICS_IMAGES, Trainer
 from skcnn._workers.pool import open_pool
 
 
@@ -38,15 +38,15 @@ class Epochs:
         if self._before is not None:
             self.session.progress.restore(self._before)
 
-    def end(self, loss):
-        """End an epoch of a mean `loss`, and return whether it is the last."""
+    def end(self, losses):
+        """End an epoch of mean `losses`, in parts, and return whether it is the last."""
         session, limits = self.session, self.session.limits
-        score = self._note(loss)
+        score = self._note(losses)
         session.report.epoch(session.progress.loss_curve, score)
         stops = session.observer.end_epoch()
         self.n_complete += 1
         self._before = None
-        if session.progress.has_converged(limits):
+        if session.progress.has_converged(limits, float(losses.sum())):
             what = "Validation score" if limits.early_stopping else "Training loss"
             session.report.converged(what, limits)
             return True
@@ -55,16 +55,18 @@ class Epochs:
         )
         return stops or late
 
-    def _note(self, loss):
+    def _note(self, losses):
         """Note what an epoch has come to; return the score of the held-out images, or None."""
         session, progress = self.session, self.session.progress
-        if not (np.isfinite(loss) and np.isfinite(self.trainer.weights).all()):
+        if not (np.isfinite(losses).all() and np.isfinite(self.trainer.weights).all()):
             raise ValueError(
                 f"The loss or the weights became non-finite in epoch {self.n_complete + 1}. Lower "
                 "learning_rate_init or set clip_norm, or scale the data (standardize=True)."
             )
-        progress.loss_curve.append(loss)
+        progress.loss_curve.append(float(losses @ session.task.loss.units))
         score = None
+        if session.validation is not None or session.observer.is_active:
+            self._measure_statistics()
         if session.validation is not None:
             outputs, weights = self.trainer.outputs(), self.trainer.weights
             score, validation_loss = session.validation.evaluate(outputs, weights)
@@ -75,9 +77,25 @@ class Epochs:
             progress.optimizer = self.trainer.optimizer.copied()
         return score
 
+    def _measure_statistics(self):
+        """Bring the running statistics up to the weights; of a piece of the data, by its size."""
+        share = 1.0
+        if self.session.limits.in_pieces:
+            n_seen = min(self.session.progress.n_samples_seen, STATISTICS_IMAGES)
+            share = min(len(self.session.task.train_index) / n_seen, 1)
+        self.trainer.measure_statistics(share)
+
+    def complete(self):
+        """Bring the statistics that belong to the last weights up to them, unless they are."""
+        session, progress = self.session, self.session.progress
+        if session.validation is None and not session.observer.is_active:
+            self.trainer.weights[...] = progress.weights
+            self._measure_statistics()
+            progress.weights = self.trainer.weights.copy()
+
 
 def train(session, n_jobs):
-    """Run up to ``limits.max_iter`` epochs of a session; return a warning for its user, or None."""
+    """Run up to ``limits.max_iter`` epochs of a session; return the warnings for its user."""
     task, progress, limits = session.task, session.progress, session.limits
     if not limits.early_stopping:
         progress.best_score, progress.best_weights = -np.inf, None
@@ -86,29 +104,56 @@ def train(session, n_jobs):
         trainer = Trainer(task, progress.weights, progress.optimizer, pool)
         epochs = Epochs(session, trainer)
         run = descend if progress.optimizer is not None else minimise
-        warning = None
         try:
-            if not run(session, trainer, epochs):
-                warning = _not_converged(progress, limits)
+            is_at_rest = run(session, trainer, epochs) or progress.schedule.runs_its_length
+            warnings = [] if is_at_rest or limits.max_iter == 1 else [_not_converged(session)]
         except KeyboardInterrupt:
             if epochs.n_complete == 0:
                 raise
             epochs.forget()
-            warning = UserWarning("Training interrupted by user.")
+            is_at_rest, warnings = False, [UserWarning("Training interrupted by user.")]
+        epochs.complete()
         trainer.check_outputs(progress.chosen_weights)
+        if is_at_rest and epochs.n_complete > limits.n_iter_no_change:
+            warnings += _told_nothing(trainer, progress)
     session.observer.end()
-    return warning
+    return warnings + _not_numbers(progress.validation_scores[-epochs.n_complete :])
 
 
-def _not_converged(progress, limits):
-    """Return a warning that the last epoch has come too early, or None."""
-    if limits.max_iter == 1 or progress.schedule.runs_its_length:
-        return None
-    kind = "Stochastic Optimizer" if progress.optimizer is not None else "lbfgs"
+def _not_converged(session):
+    """Return a warning that the last epoch has come too early."""
+    kind = "Stochastic Optimizer" if session.progress.optimizer is not None else "lbfgs"
     return ConvergenceWarning(
-        f"{kind}: Maximum iterations ({limits.max_iter}) reached and the "
+        f"{kind}: Maximum iterations ({session.limits.max_iter}) reached and the "
         "optimization hasn't converged yet."
     )
+
+
+def _told_nothing(trainer, progress):
+    """Return a warning if the network's outputs are the same for all images."""
+    if trainer.tells_apart(progress.chosen_weights):
+        return []
+    return [
+        ConvergenceWarning(
+            "The network has learned nothing: its outputs are nearly the same for all images. Lower "
+            "learning_rate_init or alpha, use activation='leaky_relu' or fewer layers, and see that "
+            "y belongs to X."
+        )
+    ]
+
+
+def _not_numbers(scores):
+    """Return a warning if some validation scores are NaN."""
+    n_bad = int(np.isnan(scores).sum())
+    if not n_bad:
+        return []
+    return [
+        UserWarning(
+            f"The validation score was not a number in {n_bad} of {len(scores)} epochs, which count "
+            "as epochs without improvement. Hold out more samples, of each class, or choose another "
+            "scoring."
+        )
+    ]
 
 
 def descend(session, trainer, epochs):
@@ -121,12 +166,12 @@ def descend(session, trainer, epochs):
 
 
 def run_epoch(task, progress, trainer):
-    """Train on each batch once, and return the mean loss."""
+    """Train on each batch once, and return the mean losses, in parts."""
     order = task.train_index.copy()
     if task.shuffle:
         progress.random_state.shuffle(order)
     trainer.order[...] = order
-    total = 0.0
+    total = np.zeros(len(task.loss.units))
     for batch in even_slices(len(order), task.batch_size):
         total += train_step(task, progress, trainer, batch)
     progress.n_samples_seen += len(order)
@@ -134,7 +179,7 @@ def run_epoch(task, progress, trainer):
 
 
 def train_step(task, progress, trainer, batch):
-    """Update the weights once, and return the batch's sum of losses, penalty included."""
+    """Update the weights once, and return the batch's sums of losses, penalty included."""
     rate = progress.schedule.rate(progress.n_steps, progress.n_samples_seen)
     progress.n_steps += 1
     total_weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
@@ -153,17 +198,19 @@ def minimise(session, trainer, epochs):
     task, progress, limits = session.task, session.progress, session.limits
     n_learned = task.network.n_learned
     trainer.order[...] = task.train_index
+    losses = np.zeros(len(task.loss.units))  # of the last evaluation
 
     def evaluate(vector):
         epochs.begin()
         trainer.weights[:n_learned] = vector
-        return full_gradient(task, trainer)
+        losses[...], gradient = full_gradient(task, trainer)
+        return float(losses.sum()), gradient
 
     def end_iteration(intermediate_result):
         trainer.weights[:n_learned] = intermediate_result.x
         progress.n_samples_seen += len(task.train_index)
         progress.n_steps += 1
-        if epochs.end(float(intermediate_result.fun)):
+        if epochs.end(losses * (intermediate_result.fun / (losses.sum() or 1))):
             raise StopIteration
 
     result = minimize(
@@ -176,23 +223,22 @@ def minimise(session, trainer, epochs):
     )
     if not epochs.n_complete:  # no step lowers the loss
         trainer.weights[:n_learned] = result.x
-        epochs.end(float(result.fun))
+        progress.n_samples_seen += len(task.train_index)
+        epochs.end(losses)
     return result.success or epochs.n_complete < limits.max_iter
 
 
 def full_gradient(task, trainer):
-    """Return the mean loss of all images, penalty included, and its gradient, in float64."""
+    """Return the mean losses of all images, penalty included, and the gradient, in float64."""
     network = task.network
     total_weight = task.sample_weight[task.train_index].sum(dtype=np.float64)
     coefs = trainer.weights[: network.n_coefs].astype(np.float64)
-    loss = 0.5 * task.alpha * float(np.dot(coefs, coefs))
+    n_parts = len(task.loss.units)
+    losses = np.full(n_parts, 0.5 * task.alpha * float(np.dot(coefs, coefs)) / n_parts)
     total = np.zeros(network.n_learned)
     total[: len(coefs)] = task.alpha * coefs
     for batch in even_slices(len(task.train_index), task.batch_size):
-        weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
-        if weight == 0:
-            continue
-        batch_loss, grads = trainer.gradient(batch, weight)
-        loss += batch_loss
+        batch_losses, grads = trainer.gradient(batch)
+        losses += batch_losses
         total += grads
-    return loss / total_weight, total / total_weight
+    return losses / total_weight, total / total_weight

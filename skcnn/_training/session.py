@@ -18,6 +18,7 @@ class Progress:
     schedule: object = None
     loss_curve: list = field(default_factory=list)
     best_loss: float = np.inf
+    best_objective: float = np.inf
     n_no_change: int = 0
     n_samples_seen: int = 0
     n_steps: int = 0
@@ -61,15 +62,22 @@ class Progress:
         vars(self).update(values)
         self.random_state.set_state(random_numbers)
 
-    def has_converged(self, limits):
-        """Note whether the last epoch has improved things, and return whether to stop."""
+    def has_converged(self, limits, objective):
+        """Note whether the last epoch has improved things, and return whether to stop.
+
+        `objective` is its loss in the scale of the training, on which `tol` counts.
+        """
         if limits.early_stopping and self.validation_scores:
             score = self.validation_scores[-1]
-            stalled = not score >= self.best_score + limits.tol  # NaN is no improvement
+            least = limits.tol
+            if limits.is_relative and np.isfinite(self.best_score):
+                least *= abs(self.best_score)
+            stalled = not score >= self.best_score + least  # NaN is no improvement
             if score > self.best_score:
                 self.best_score, self.best_weights = score, self.weights
         else:
-            stalled = self.loss_curve[-1] > self.best_loss - limits.tol
+            stalled = objective > self.best_objective - limits.tol
+        self.best_objective = min(objective, self.best_objective)
         self.best_loss = min(self.loss_curve[-1], self.best_loss)
         self.n_no_change = self.n_no_change + 1 if stalled else 0
         is_long = self.n_no_change > limits.n_iter_no_change
@@ -88,6 +96,8 @@ class Limits:
     n_iter_no_change: int
     max_seconds: float | None = None
     early_stopping: bool = False
+    is_relative: bool = False  # whether tol is a share of the best score
+    in_pieces: bool = False  # whether more data may follow
 
 
 @dataclass

@@ -84,7 +84,7 @@ def batch_size(estimator, n_images):
     return min(size, n_images)
 
 
-def make_limits(estimator, n_epochs, validates):
+def make_limits(estimator, n_epochs, *, validates, in_pieces):
     """Return when a training of at most so many epochs ends."""
     return Limits(
         n_epochs,
@@ -92,4 +92,6 @@ def make_limits(estimator, n_epochs, validates):
         estimator.n_iter_no_change,
         estimator.max_seconds,
         estimator.early_stopping and validates,
+        estimator.scoring is not None,
+        in_pieces,
     )

@@ -22,8 +22,7 @@ def begin_model(estimator, samples, progress):
     network = build_network(estimator.layers, samples.image_shape, samples.targets.n_outputs)
     random_state = check_random_state(estimator.random_state)
     weights = network.initial_weights(random_state, samples.weights.dtype)
-    first_outputs = estimator._first_outputs(samples.targets, samples.train_weights())
-    network.public_weights(weights)[1][-1][...] = first_outputs
+    samples.targets.loss.begin(samples.targets.values, samples.train_weights())
     progress.weights = weights
     progress.random_state = copy.deepcopy(random_state)  # the user's own must not go on
     progress.optimizer = make_optimizer(estimator, weights, network.n_coefs)
@@ -42,7 +41,7 @@ def resume_model(estimator):
     return estimator._model
 
 
-def open_session(estimator, samples, model, progress, n_epochs):
+def open_session(estimator, samples, model, progress, n_epochs, *, in_pieces):
     """Return what `train` needs: task, progress, limits and listeners."""
     progress.schedule.rate_init = float(estimator.learning_rate_init)
     attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
@@ -53,8 +52,8 @@ def open_session(estimator, samples, model, progress, n_epochs):
         loss=samples.targets.loss,
         images=model.images(samples.X, dtype),
         train_index=samples.train_index,
-        targets=samples.targets.values,
-        sample_weight=samples.weights,
+        targets=samples.targets.loss.encode(samples.targets.values, dtype),
+        sample_weight=samples.loss_weights(),
         alpha=estimator.alpha,
         batch_size=batch_size(estimator, len(samples.train_index)),
         shuffle=estimator.shuffle,
@@ -69,5 +68,6 @@ def open_session(estimator, samples, model, progress, n_epochs):
         task.held_out_index = held_out.index
     observer = Observer(estimator, samples.given, attributes, n_epochs)
     report = make_report(estimator.verbose, n_epochs)
-    limits = make_limits(estimator, n_epochs, validates=validation is not None)
+    validates = validation is not None
+    limits = make_limits(estimator, n_epochs, validates=validates, in_pieces=in_pieces)
     return Session(task, progress, limits, validation, report, observer)

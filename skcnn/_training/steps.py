@@ -9,8 +9,18 @@ from skcnn._data.augment import epoch_key
 from skcnn._data.images import AugmentedImages
 from skcnn._engine.blocks import even_slices
 from skcnn._model.forward import Runner
+from skcnn._model.network import STATISTICS
 from skcnn._model.shards import predicted_parts, shard_slices
 from skcnn._training.optimizers import clip_norm
+
+# Running statistics are measured with so many images, or with this share of many images. Twice as
+# many changed no accuracy by more than chance (400 digits, vgg_small() and resnet_small(), 2026-11).
+STATISTICS_IMAGES = 256
+STATISTICS_SHARE = 1 / 50
+
+# A network whose outputs vary by less than this between images tells nothing apart: outputs are
+# logits, or numbers of deviation 1.
+SMALLEST_SPREAD = 0.02
 
 # If a weight is larger than the first number, as after steps far too long, outputs are computed for so
 # many images at the end of a fit, to see whether they overflow.
@@ -83,7 +93,7 @@ class TrainingJob:
         self.task = task
         self.weights = weights
         self.order = pool.array((len(task.train_index),), np.intp)
-        self.losses = pool.array((n_shards,), np.float64)
+        self.losses = pool.array((n_shards, len(task.loss.units)), np.float64)
         self.grads = pool.array((n_shards, network.n_weights), weights.dtype)
         self.parts = predicted_parts(task.n_held_out, network.map_size)
         self.outputs = pool.array((task.n_held_out, network.output_shape[2]), weights.dtype)
@@ -105,10 +115,12 @@ class TrainingJob:
         """For each shard, the gradients of each step's weights."""
         return [self.task.network.views(vector) for vector in self.grads]
 
-    def __call__(self, item, worker, *step):
-        """Do an item: with a step, ``(start, stop, number)``, of training, else of validation."""
-        if step:
-            self._train_shard(item, worker, *step)
+    def __call__(self, item, worker, *numbers):
+        """Do an item: with ``(start, stop, step)`` train, with ``(start, stop)`` measure, else predict."""
+        if len(numbers) == 3:
+            self._train_shard(item, worker, *numbers)
+        elif numbers:
+            self._measure_shard(item, worker, *numbers)
         else:
             self._predict_part(item, worker)
 
@@ -126,6 +138,15 @@ class TrainingJob:
         self.losses[number] = task.loss.gradient(logits, task.targets[index], weights)
         task.network.backward(y, self._runner.weights, self.grad_views[number], works)
 
+    def _measure_shard(self, number, worker, start, stop):
+        """Write the means and variances of one shard of images, in the place of gradients."""
+        index = self.order[start:stop][self.shards(start, stop)[number]]
+        weights = self.task.sample_weight[index]
+        _, works = self._runner.output(self.task.images, index, worker, weights)
+        for views, work in zip(self.grad_views[number], works, strict=True):
+            for name in STATISTICS & views.keys():
+                views[name][...] = work[name]
+
     def _predict_part(self, number, worker):
         """Write the outputs for a part of the held-out images."""
         part = self.parts[number]
@@ -133,11 +154,15 @@ class TrainingJob:
         y, _ = self._predictor.output(self.task.held_out, index, worker)
         self.outputs[part] = y.reshape(-1, y.shape[3]).T
 
-    def some_outputs(self):
-        """Return the outputs for the first few images that are trained on."""
-        index = self.task.train_index[:IMAGES_TO_CHECK]
+    def some_outputs(self, n_images):
+        """Return the outputs for some of the images that are trained on, shape (n_images, n_outputs)."""
+        index = evenly(self.task.train_index, n_images)
+        parts = []
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._predictor.output(self.task.images, index, worker=0)[0]
+            for part in predicted_parts(len(index), self.task.network.map_size):
+                y, _ = self._predictor.output(self.task.images, index[part], worker=0)
+                parts.append(y.reshape(-1, y.shape[3]).T.copy())
+        return np.concatenate(parts)
 
 
 class Trainer:
@@ -163,7 +188,6 @@ class Trainer:
         self.optimizer = optimizer and optimizer.copied()
         self._job = TrainingJob(task, self.weights, pool)
         self._learned = slice(0, task.network.n_learned)
-        self._statistics = slice(task.network.n_learned, task.network.n_weights)
         pool.start(self._job)
 
     @property
@@ -171,21 +195,18 @@ class Trainer:
         """The images in the order of the epoch, which a batch is a slice of."""
         return self._job.order
 
-    def gradient(self, batch, total_weight):
-        """Return ``(sum of losses, gradient of the sum)`` for the slice `batch` of the order.
-
-        `total_weight` is the sum of its sample weights.
-        """
-        loss, n_shards = self._run_shards(batch, 1, total_weight)
-        return loss, self._sum_gradients(self._learned, n_shards)
+    def gradient(self, batch):
+        """Return ``(sums of losses, gradient of their sum)`` for the slice `batch` of the order."""
+        losses, n_shards = self._run_shards(batch, 1)
+        return losses, self._sum_gradients(self._learned, n_shards)
 
     def step(self, batch, number, rate, total_weight):
         """Update the weights by the slice `batch` of the order; return the loss, penalty included.
 
-        The loss is a sum over images; `number` is the step's.
+        The loss is a sum over images, in parts; `number` is the step's.
         """
         penalty = self._penalty()
-        loss, n_shards = self._run_shards(batch, number, total_weight)
+        loss, n_shards = self._run_shards(batch, number)
         grads = self._sum_gradients(self._learned, n_shards)
         if self.task.alpha:
             coefs = slice(0, self.task.network.n_coefs)
@@ -194,7 +215,7 @@ class Trainer:
         if self.task.clip_norm is not None:
             clip_norm(grads, self.task.clip_norm)
         self.optimizer.step(self.weights[self._learned], grads, rate)
-        return loss + penalty
+        return loss + penalty / len(loss)
 
     def _penalty(self):
         """Return the penalty, in the scale of the sum of losses."""
@@ -203,12 +224,14 @@ class Trainer:
         coefs = self.weights[: self.task.network.n_coefs]
         return 0.5 * self.task.alpha * float(np.dot(coefs, coefs))
 
-    def _run_shards(self, batch, step, total_weight):
-        """Have the gradients of all shards computed; return the sum of losses and their number."""
+    def _run_shards(self, batch, step):
+        """Have the gradients of all shards computed; return the sums of losses, and their number."""
         n_shards = len(self._job.shards(batch.start, batch.stop))
         self.pool.run(n_shards, batch.start, batch.stop, step)
-        self._follow_statistics(n_shards, total_weight)
-        return sum(self._job.losses[:n_shards].tolist()), n_shards
+        losses = self._job.losses[0].copy()
+        for more in self._job.losses[1:n_shards]:
+            losses += more
+        return losses, n_shards
 
     def _sum_gradients(self, where, n_shards):
         """Return the sum of the gradients of all shards, which takes the place of the first."""
@@ -217,18 +240,54 @@ class Trainer:
             total += grads
         return total
 
-    def _follow_statistics(self, n_shards, total_weight):
-        """Move the running statistics towards the batch's, which stand behind the gradients."""
-        network = self.task.network
+    def measure_statistics(self, share):
+        """Bring the running statistics up to the weights, by some of the images trained on.
+
+        Layers that have them see the means and variances of shards, as in training, but no dropout
+        and no augmentation, as in prediction.
+
+        Parameters
+        ----------
+        share : float
+            Least share of the new statistics in the running ones.
+        """
+        network, index = self.task.network, self.task.train_index
         if network.n_learned == network.n_weights:
             return
-        statistics = self._sum_gradients(self._statistics, n_shards)
-        statistics /= total_weight
-        views = network.views(self.weights)
-        for step, running, found in zip(network.steps, views, self._job.grad_views[0], strict=True):
-            for name in running.keys() & {"mean", "variance"}:
-                found[name] -= running[name]
-                running[name] += step.momentum * found[name]
+        size = self.task.batch_size
+        n_wanted = max(STATISTICS_IMAGES, int(STATISTICS_SHARE * len(index)))
+        n_images = max(min(-(-n_wanted // size), len(index) // size), 1) * size
+        weighted = index[self.task.sample_weight[index] > 0]
+        chosen = evenly(weighted if len(weighted) >= n_images else index, n_images)
+        before = self.order[:n_images].copy()
+        self.order[:n_images] = chosen
+        found = self._measure(even_slices(n_images, size))
+        self.order[:n_images] = before
+        if not np.isfinite(found).all():
+            raise ValueError(
+                "The running statistics became non-finite. Lower learning_rate_init or set "
+                "clip_norm, or scale the data (standardize=True)."
+            )
+        for step, place in zip(network.steps, network.places, strict=True):
+            for name in STATISTICS & place.keys():
+                where = place[name][0]
+                new = found[where.start - network.n_learned : where.stop - network.n_learned]
+                here = max(share, getattr(step, "momentum", 0))
+                self.weights[where] += here * (new - self.weights[where])
+
+    def _measure(self, batches):
+        """Return the means and variances over slices of the order, as they lie in the weights."""
+        rows, totals = [], []
+        for batch in batches:
+            shards = self._job.shards(batch.start, batch.stop)
+            self.pool.run(len(shards), batch.start, batch.stop)
+            rows += [self._job.grads[n, self._learned.stop :].copy() for n in range(len(shards))]
+            weights = self.task.sample_weight[self.order[batch]]
+            totals += [weights[shard].sum(dtype=np.float64) for shard in shards]
+        shares = np.array(totals) / np.sum(totals)
+        means, variances = np.split(np.array(rows, np.float64), 2, axis=1)
+        mean = shares @ means
+        return np.concatenate([mean, shares @ (variances + np.square(means - mean))])
 
     def outputs(self):
         """Return the network's outputs for the held-out images, shape (n_images, n_outputs)."""
@@ -240,8 +299,23 @@ class Trainer:
         if np.abs(weights).max() < LARGE_WEIGHT:
             return
         self.weights[...] = weights
-        if not np.isfinite(self._job.some_outputs()).all():
+        if not np.isfinite(self._job.some_outputs(IMAGES_TO_CHECK)).all():
             raise ValueError(
                 "The outputs of the network became non-finite after the last update. Lower "
                 "learning_rate_init or set clip_norm, or scale the data (standardize=True)."
             )
+
+    def tells_apart(self, weights):
+        """Return whether the network's outputs differ between images, if the targets do."""
+        targets = self.task.targets[self.task.train_index]
+        if (targets == targets[0]).all():
+            return True
+        self.weights[...] = weights
+        outputs = self._job.some_outputs(STATISTICS_IMAGES)
+        return outputs.std(axis=0).max() > SMALLEST_SPREAD
+
+
+def evenly(index, n):
+    """Return `n` entries of `index`, or all if there are fewer, at even distances."""
+    n = min(n, len(index))
+    return index[np.arange(n) * len(index) // n]

@@ -32,7 +32,8 @@ class Validation:
         self._score = check_scoring(self._fitted, self._scoring)
         self._loss = attributes["_loss"]
         self._y = _safe_indexing(held_out.y, index)
-        self._targets, self._weights = held_out.targets[index], held_out.weights[index]
+        self._weights = held_out.weights[index]
+        self._targets = self._loss.encode(held_out.targets[index], self._weights.dtype)
         # the default score looks at y only
         self._X = np.empty((len(index), 0)) if self._scoring is None else held_out.X[index]
 
@@ -45,7 +46,7 @@ class Validation:
         weights : ndarray of shape (n_weights,)
             With which a scorer may predict other images.
         """
-        fitted, total = self._fitted, float(self._weights.sum(dtype=np.float64))
+        fitted = self._fitted
         fitted._model = fitted._model.with_weights(weights)
         fitted._known_outputs = self._X, outputs
         kwargs = {"sample_weight": self._weights} if self._scoring is None else {}
@@ -53,5 +54,4 @@ class Validation:
             score = float(self._score(fitted, self._X, self._y, **kwargs))
         finally:
             del fitted._known_outputs
-        loss = self._loss.gradient(outputs.T.copy(), self._targets, self._weights)
-        return score, loss / total
+        return score, self._loss.mean(outputs.T, self._targets, self._weights)

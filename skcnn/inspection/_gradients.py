@@ -126,7 +126,8 @@ class _Loss:
         learned += NOISE * rng.normal(size=len(learned))
         maps = model.images(X, np.float64).maps(slice(None))
         self.maps = maps + NOISE * rng.normal(size=maps.shape)
-        self.targets = targets
+        self.loss = targets.loss
+        self.targets = targets.loss.encode(targets.values, np.float64)
         self.weights = self.network.views(vector)
         self.names = _step_names(self.network)
         self.shard = Shard()
@@ -145,7 +146,7 @@ class _Loss:
         """Return the loss for logits of shape (1, outputs, 1, images), and leave its gradient."""
         n_images = y.shape[3]
         logits = y.reshape(-1, n_images)
-        return self.targets.loss.gradient(logits, self.targets.values, np.ones(n_images))
+        return float(np.sum(self.loss.gradient(logits, self.targets, np.ones(n_images))))
 
     def gradients(self) -> tuple[np.ndarray, list[Arrays]]:
         """Return the gradient of the images, and those of the weights of each step."""

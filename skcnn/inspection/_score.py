@@ -57,7 +57,8 @@ class Score:
         if not hasattr(estimator, "classes_"):
             outputs = _check_target(0 if target is None else target, len(self))
             _check_known(outputs, np.arange(estimator.n_outputs_), "numbers of outputs")
-            return outputs, ones
+            is_linear = estimator.out_activation_ == "identity"
+            return outputs, ones * estimator.y_scale_[outputs] if is_linear else ones
         classes = estimator.classes_
         if target is None:
             codes = estimator.predict_proba(X).argmax(axis=1)

@@ -76,8 +76,8 @@ class Layer(BaseEstimator):
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:
         """Return a dict of the shapes of the learned arrays, keyed by "coef" and "intercept".
 
-        "mean" and "variance" are running statistics: not learned, but followed. Where a gradient
-        goes, `backward` writes the shard's own, times the sum of the samples' weights.
+        "mean" and "variance", of one shape, are statistics that are not learned but measured: while
+        learning, `forward` leaves the shard's own in ``work["mean"]`` and ``work["variance"]``.
         """
         return {}
 
@@ -153,6 +153,8 @@ class Shard:
         Maps that one layer leaves for another.
     weights_stay : bool, default=False
         Whether the network's weights stay as they are for as long as its buffers are used.
+    is_random : bool
+        Whether random changes are to be made, as in training.
     """
 
     def __init__(self, weights_stay: bool = False) -> None:
@@ -161,9 +163,10 @@ class Shard:
         self.begin(None, None)
 
     def begin(self, sample_weight: Any, seed: int | None) -> None:
-        """Begin a pass over other images; `seed` is that of `random`."""
+        """Begin a pass over other images; `seed` is that of `random`, None for nothing random."""
         self.weights: np.ndarray = sample_weight
         self._seed = seed
+        self.is_random = seed is not None
         self._random: np.random.Generator | None = None
 
     @property

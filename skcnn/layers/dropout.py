@@ -37,7 +37,7 @@ class Dropout(Layer):
         return {"random": Scratch(shape), "kept": Mask(shape), "y": shape}
 
     def forward(self, x: np.ndarray, weights: Arrays, work: Workspace) -> np.ndarray:
-        if not (work.learning and self.rate):
+        if not (work.learning and work.shard.is_random and self.rate):
             return x
         random, kept, y = work["random"], work["kept"], work["y"]
         work.shard.random.random(out=random, dtype=work.dtype)

@@ -16,13 +16,16 @@ class BatchNorm(Layer):
     In training, the mean and the variance are weighted by `sample_weight` and taken over a shard of
     the batch: at least 16 images if maps are large, the whole batch if they are small ("ghost
     batches", Hoffer, Hubara and Soudry, 2017). The shards depend on the network and the batch,
-    never on `n_jobs`. In prediction, running means over the batches take their place. The scale and
-    the shift are the layer's entries in ``coefs_`` and ``intercepts_``.
+    never on `n_jobs`. In prediction, the mean and the variance over some of the training images take
+    their place: they are measured with the weights as they are at the end of `fit`, and before each
+    validation score (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021). The scale and the
+    shift are the layer's entries in ``coefs_`` and ``intercepts_``.
 
     Parameters
     ----------
     momentum : float, default=0.1
-        Weight of each batch in the running statistics.
+        Least weight of what a call of `partial_fit` has measured in the running statistics. The
+        weight is larger for the first 256 images, and the more images a call has.
 
     epsilon : float, default=1e-5
         Number added to the variance before its root is taken.
@@ -75,17 +78,14 @@ class BatchNorm(Layer):
         centred *= slope[:, None, None]
         np.multiply(centred, weights["coef"][:, None, None], out=y)
         y += weights["intercept"][:, None, None]
-        work["found"] = share, mean, variance, slope
+        work["mean"], work["variance"], work["found"] = mean, variance, (share, slope)
         return y
 
     def backward(
         self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
     ) -> np.ndarray | None:
-        share, mean, variance, slope = work["found"]
+        share, slope = work["found"]
         normalised, scratch = work["centred"], work["scratch"]
-        total = work.shard.weights.sum()
-        grads["mean"][...] = mean * total
-        grads["variance"][...] = variance * total
         np.sum(dy, axis=(0, 2, 3), out=grads["intercept"])
         np.multiply(dy, normalised, out=scratch)
         np.sum(scratch, axis=(0, 2, 3), out=grads["coef"])
