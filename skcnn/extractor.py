@@ -129,6 +129,11 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
     filter_names_ : list of str
         A name for each filter.
 
+    center_, scale_ : ndarray of shape (channels,)
+        What is subtracted from each channel of the images before they are filtered, and what they
+        are then divided by: 0 and 1 unless patches are normalised or whitened, or `filters` is a
+        network.
+
     cnn_ : CNNClassifier or None
         The fitted network, if `filters` is one.
 

@@ -154,6 +154,30 @@ class FittedNetwork:
         return self._model.public_weights()[1]
 
     @property
+    def running_means_(self) -> list[np.ndarray]:
+        """Means that each `BatchNorm` predicts with, as views: changes to them take effect."""
+        check_is_fitted(self)
+        return self._model.running_statistics()[0]
+
+    @property
+    def running_variances_(self) -> list[np.ndarray]:
+        """Variances that each `BatchNorm` predicts with, as views: changes to them take effect."""
+        check_is_fitted(self)
+        return self._model.running_statistics()[1]
+
+    @property
+    def center_(self) -> np.ndarray:
+        """What is subtracted from each channel of the images; 0 if not `standardize`."""
+        check_is_fitted(self)
+        return self._model.center
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """What each channel of the images is then divided by; 1 if not `standardize`."""
+        check_is_fitted(self)
+        return self._model.scale
+
+    @property
     def loss_curve_(self) -> list[float]:
         """Mean loss of each epoch."""
         check_is_fitted(self)
