@@ -315,7 +315,7 @@ def _fitted_network(filters, X, image_shape, y, in_pieces):
             raise ValueError(
                 "y must be passed to train the network that filters is. Got None instead."
             )
-        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y)
+        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y).drop_optimizer()
     if cnn.image_shape_ != image_shape:
         raise ValueError(
             f"filters must be fitted on images of the shape of X, {image_shape}. "

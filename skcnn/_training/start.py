@@ -15,7 +15,7 @@ from skcnn._training.validation import Validation
 
 
 def begin_model(estimator, samples, progress):
-    """Return the network at its beginning; `progress` gets weights, optimizer and schedule."""
+    """Return the network at its beginning; `progress` gets weights and schedule."""
     size = batch_size(estimator, len(samples.train_index))
     n_batches = -(-len(samples.train_index) // size)
     progress.schedule = make_schedule(estimator, n_batches * estimator.max_iter)
@@ -26,7 +26,6 @@ def begin_model(estimator, samples, progress):
     network.public_weights(weights)[1][-1][...] = first_outputs
     progress.weights = weights
     progress.random_state = copy.deepcopy(random_state)  # the user's own must not go on
-    progress.optimizer = make_optimizer(estimator, weights, network.n_coefs)
     return Model(network, weights, *samples.statistics(estimator.standardize))
 
 
@@ -45,6 +44,9 @@ def resume_model(estimator):
 def open_session(estimator, samples, model, progress, n_epochs):
     """Return what `train` needs: task, progress, limits and listeners."""
     progress.schedule.rate_init = float(estimator.learning_rate_init)
+    if progress.optimizer is None:  # at the beginning, and after `drop_optimizer`
+        n_coefs = model.network.n_coefs
+        progress.optimizer = make_optimizer(estimator, progress.weights, n_coefs)
     attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
     attributes |= samples.features | {"_model": model, "_progress": progress}
     dtype, held_out = progress.weights.dtype, samples.held_out
