@@ -161,7 +161,7 @@ class FittedNetwork:
         True
         """
         check_is_fitted(self)
-        self._progress = self._progress.without_optimizer()
+        vars(self)["_progress"] = self._progress.without_optimizer()
         return self
 
     def _html_repr(self):
