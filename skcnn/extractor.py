@@ -20,12 +20,13 @@ from skcnn._features.learning import learn, learn_from_network, learn_more
 from skcnn._workers.blas import check_n_jobs
 from skcnn.layers._params import StrictParamsMixin
 from skcnn.layers.conv import check_pair
+from skcnn.versions import VersionedState
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
 @dataclass(eq=False, repr=False)
-class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
+class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, VersionedState, BaseEstimator):
     """Convolve images with a bank of filters, encode the responses, pool and flatten.
 
     The filters are fixed, learned from patches of the images without labels, or those of a network.
