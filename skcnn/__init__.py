@@ -3,6 +3,7 @@
 from skcnn._workers.processes import stop_workers
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
+from skcnn.persistence import trusted_types
 from skcnn.regressor import CNNRegressor
 from skcnn.versions import VersionWarning, __version__, show_versions
 
@@ -14,4 +15,5 @@ __all__ = [
     "__version__",
     "show_versions",
     "stop_workers",
+    "trusted_types",
 ]
