@@ -3,16 +3,17 @@
 from skcnn._workers.processes import stop_workers
 from skcnn.classifier import CNNClassifier
 from skcnn.extractor import ConvFeatureExtractor
+from skcnn.persistence import trusted_types
 from skcnn.regressor import CNNRegressor
-from skcnn.versions import show_versions
-
-__version__ = "0.1.0"
+from skcnn.versions import VersionWarning, __version__, show_versions
 
 __all__ = [
     "CNNClassifier",
     "CNNRegressor",
     "ConvFeatureExtractor",
+    "VersionWarning",
     "__version__",
     "show_versions",
     "stop_workers",
+    "trusted_types",
 ]

@@ -22,6 +22,7 @@ from skcnn._training.start import begin_model, open_session, resume_model
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Layer
 from skcnn.layers._params import LayerParamsMixin, StrictParamsMixin
+from skcnn.versions import VersionedState
 
 _AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -31,7 +32,12 @@ _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 @dataclass(eq=False, repr=False)
 class BaseCNN(
-    CallbackSupportMixin, FittedNetwork, LayerParamsMixin, StrictParamsMixin, BaseEstimator
+    CallbackSupportMixin,
+    FittedNetwork,
+    LayerParamsMixin,
+    StrictParamsMixin,
+    VersionedState,
+    BaseEstimator,
 ):
     """Base of `CNNClassifier` and `CNNRegressor`, which document the parameters."""
 

@@ -169,6 +169,12 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     intercepts_ : list of ndarray
         Intercepts that belong to `coefs_`.
 
+    running_means_, running_variances_ : list of ndarray
+        Statistics that the `BatchNorm` layers predict with, one array of shape (channels,) each.
+
+    center_, scale_ : ndarray of shape (channels,)
+        What `standardize` subtracts from each channel, and then divides by; 0 and 1 without it.
+
     image_shape_ : tuple of int
         Rows, columns and channels of an image.
 
@@ -184,17 +190,11 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     best_validation_score_ : float or None
         Highest of `validation_scores_`.
 
-    n_iter_ : int
-        Number of epochs.
+    n_iter_, t_ : int
+        Number of epochs, and of training samples seen; an image counts once in each epoch.
 
-    t_ : int
-        Number of training samples seen; an image counts once in each epoch.
-
-    n_layers_ : int
-        Number of layers, input and output included.
-
-    n_outputs_ : int
-        Number of units of the output layer.
+    n_layers_, n_outputs_ : int
+        Number of layers, input and output included, and of units of the output layer.
 
     out_activation_ : {"softmax", "logistic"}
         Activation of the output layer.

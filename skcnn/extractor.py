@@ -20,12 +20,13 @@ from skcnn._features.learning import learn, learn_from_network, learn_more
 from skcnn._workers.blas import check_n_jobs
 from skcnn.layers._params import StrictParamsMixin
 from skcnn.layers.conv import check_pair
+from skcnn.versions import VersionedState
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
 @dataclass(eq=False, repr=False)
-class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
+class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, VersionedState, BaseEstimator):
     """Convolve images with a bank of filters, encode the responses, pool and flatten.
 
     The filters are fixed, learned from patches of the images without labels, or those of a network.
@@ -128,6 +129,11 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, BaseEstimator):
 
     filter_names_ : list of str
         A name for each filter.
+
+    center_, scale_ : ndarray of shape (channels,)
+        What is subtracted from each channel of the images before they are filtered, and what they
+        are then divided by: 0 and 1 unless patches are normalised or whitened, or `filters` is a
+        network.
 
     cnn_ : CNNClassifier or None
         The fitted network, if `filters` is one.
@@ -310,7 +316,7 @@ def _fitted_network(filters, X, image_shape, y, in_pieces):
             raise ValueError(
                 "y must be passed to train the network that filters is. Got None instead."
             )
-        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y)
+        cnn = clone(cnn).set_params(image_shape=image_shape).fit(X, y).drop_optimizer()
     if cnn.image_shape_ != image_shape:
         raise ValueError(
             f"filters must be fitted on images of the shape of X, {image_shape}. "

@@ -46,9 +46,10 @@ class CNNRegressor(RegressorMixin, BaseCNN):
 
     Attributes
     ----------
-    coefs_, intercepts_, image_shape_, loss_, best_loss_, loss_curve_, validation_scores_, \
-            validation_loss_curve_, best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, \
-            n_features_in_, feature_names_in_
+    coefs_, intercepts_, running_means_, running_variances_, center_, scale_, image_shape_, \
+            loss_, best_loss_, loss_curve_, validation_scores_, validation_loss_curve_, \
+            best_validation_score_, n_iter_, t_, n_layers_, n_outputs_, n_features_in_, \
+            feature_names_in_
         As in `CNNClassifier`.
 
     y_center_, y_scale_ : ndarray of shape (n_outputs,)

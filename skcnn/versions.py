@@ -1,12 +1,17 @@
-"""What this installation runs on."""
+"""What this installation runs on, and which version of the package a file comes from."""
 
 import platform
 import sys
+import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from threadpoolctl import threadpool_info
 
 from skcnn._workers.blas import n_workers
+
+__version__ = "0.1.0"
 
 PACKAGES = (
     "skcnn",
@@ -96,3 +101,27 @@ def show_versions() -> None:
     advice = older_kernels(libraries, _cpu_level())
     if advice:
         print(f"\n{advice}")
+
+
+class VersionWarning(UserWarning):
+    """Warns of a loaded estimator that another version of skcnn has saved."""
+
+
+class VersionedState:
+    """Saves the version of skcnn with an estimator, and warns if another version loads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_skcnn_version": __version__}  # type: ignore[dict-item]
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        state = dict(state)
+        saved_by = state.pop("_skcnn_version", "of an unknown version")
+        if saved_by != __version__:
+            warnings.warn(
+                f"{type(self).__name__} was saved by skcnn {saved_by}, and is loaded by skcnn "
+                f"{__version__}: it may fail, or predict something else. Load it with the version "
+                "that has saved it, or fit it again.",
+                VersionWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)  # type: ignore[misc]

@@ -27,6 +27,7 @@ FLOORS = {
     "regressor": 6,
     "extractor": 6,
     "inspection": 7,
+    "persistence": 7,
     "__init__": 8,
 }
 FILES = sorted(ROOT.rglob("*.py"))

@@ -41,13 +41,13 @@ class Activated:
     is_separate = True  # a filter's codes do not depend on the other filters
 
     def __init__(self, name, n_filters):
-        self.forward = ACTIVATIONS[name].forward
+        self.name = name
         self.n_codes = self.n_responses = self.n_intercepts = n_filters
 
     def encode(self, z, intercept, filters, scratch):
         """Yield ``(codes, indices of the codes)`` for the responses `z`, which are overwritten."""
         z += intercept[filters, None]
-        self.forward(z, z)
+        ACTIVATIONS[self.name].forward(z, z)
         yield z, filters
 
 

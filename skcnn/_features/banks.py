@@ -132,6 +132,7 @@ def _kmeans(n_filters, random_state):
         batch_size=max(1024, 2 * n_filters),
         init_size=3 * max(1024, n_filters),
         n_init=1,
+        compute_labels=False,  # of the patches, which nobody asks for and a pickle would hold
         random_state=random_state.randint(np.iinfo(np.int32).max),
     )
 

@@ -26,6 +26,18 @@ class FeaturesMixin(TransformerMixin):
         return self._learned.features.filter_names
 
     @property
+    def center_(self) -> np.ndarray:
+        """What is subtracted from each channel of the images."""
+        check_is_fitted(self)
+        return self._learned.features.model.center
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """What each channel of the images is then divided by."""
+        check_is_fitted(self)
+        return self._learned.features.model.scale
+
+    @property
     def output_shape_(self) -> tuple[int, ...]:
         """Rows, columns and channels of the maps."""
         check_is_fitted(self)

@@ -1,7 +1,7 @@
 """What a fitted network can be asked for: outputs, weights, curves, tables."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -136,6 +136,34 @@ class FittedNetwork:
         plain = PlainNetwork(model.network, model.weights, output="output")
         return trace_network(plain, model.images(X), vars(self)["_loss"])
 
+    def drop_optimizer(self) -> Self:
+        """Forget what only further training needs: the moments of the optimizer.
+
+        With Adam they are twice as large as the weights, so that a pickle shrinks to a third. With
+        `early_stopping` the last weights are forgotten too; those with the best score stay.
+        Predictions do not change. `partial_fit`, and `fit` with `warm_start`, go on from these
+        weights with new moments and the parameters that the solver has then; the learning rate goes
+        on as if nothing had happened.
+
+        Returns
+        -------
+        self : estimator instance
+
+        Examples
+        --------
+        >>> import pickle
+        >>> from sklearn.datasets import load_digits
+        >>> from skcnn import CNNClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = CNNClassifier(max_iter=2, random_state=0).fit(X[:200], y[:200])
+        >>> before = len(pickle.dumps(clf))
+        >>> len(pickle.dumps(clf.drop_optimizer())) < 0.4 * before
+        True
+        """
+        check_is_fitted(self)
+        vars(self)["_progress"] = self._progress.without_optimizer()
+        return self
+
     def _html_repr(self):
         """Return scikit-learn's HTML; of a fitted estimator with the table of its layers below."""
         html = estimator_html_repr(self)
@@ -152,6 +180,30 @@ class FittedNetwork:
         """Intercepts of the layers that have them, as views: changes to them take effect."""
         check_is_fitted(self)
         return self._model.public_weights()[1]
+
+    @property
+    def running_means_(self) -> list[np.ndarray]:
+        """Means that each `BatchNorm` predicts with, as views: changes to them take effect."""
+        check_is_fitted(self)
+        return self._model.running_statistics()[0]
+
+    @property
+    def running_variances_(self) -> list[np.ndarray]:
+        """Variances that each `BatchNorm` predicts with, as views: changes to them take effect."""
+        check_is_fitted(self)
+        return self._model.running_statistics()[1]
+
+    @property
+    def center_(self) -> np.ndarray:
+        """What is subtracted from each channel of the images; 0 if not `standardize`."""
+        check_is_fitted(self)
+        return self._model.center
+
+    @property
+    def scale_(self) -> np.ndarray:
+        """What each channel of the images is then divided by; 1 if not `standardize`."""
+        check_is_fitted(self)
+        return self._model.scale
 
     @property
     def loss_curve_(self) -> list[float]:

@@ -57,3 +57,7 @@ class Model:
     def public_weights(self):
         """Return ``(coefs, intercepts)``: lists of views, in the order users see."""
         return self.network.public_weights(self.weights)
+
+    def running_statistics(self):
+        """Return ``(means, variances)`` of the BatchNorm layers: lists of views."""
+        return self.network.running_statistics(self.weights)

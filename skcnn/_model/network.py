@@ -94,6 +94,11 @@ class Network:
             [views["intercept"] for _, views in learned if "intercept" in views],
         )
 
+    def running_statistics(self, vector):
+        """Return ``(means, variances)``: lists of views, one for each step that follows some."""
+        each = self.views(vector)
+        return tuple([v[name] for v in each if name in v] for name in ("mean", "variance"))
+
     def workspaces(self, n_images, dtype, learning=True, weights_stay=False):
         """Return the buffers of each step for shards of `n_images`."""
         shard, buffers = Shard(weights_stay), Buffers()

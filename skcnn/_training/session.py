@@ -1,7 +1,7 @@
 """What a fit learns, what it goes on from, and when it ends."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -38,6 +38,10 @@ class Progress:
     def chosen_weights(self):
         """The weights to predict with: the best ones after early stopping, else the last ones."""
         return self.weights if self.best_weights is None else self.best_weights
+
+    def without_optimizer(self):
+        """Return what predictions need, and what a later fit can go on from with a new optimizer."""
+        return replace(self, weights=self.chosen_weights, optimizer=None)
 
     def resumed(self):
         """Return what a later fit goes on from, so that this progress stays as it is."""

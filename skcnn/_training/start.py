@@ -15,7 +15,7 @@ from skcnn._training.validation import Validation
 
 
 def begin_model(estimator, samples, progress):
-    """Return the network at its beginning; `progress` gets weights, optimizer and schedule."""
+    """Return the network at its beginning; `progress` gets weights and schedule."""
     size = batch_size(estimator, len(samples.train_index))
     n_batches = -(-len(samples.train_index) // size)
     progress.schedule = make_schedule(estimator, n_batches * estimator.max_iter)
@@ -25,7 +25,6 @@ def begin_model(estimator, samples, progress):
     samples.targets.loss.begin(samples.targets.values, samples.train_weights())
     progress.weights = weights
     progress.random_state = copy.deepcopy(random_state)  # the user's own must not go on
-    progress.optimizer = make_optimizer(estimator, weights, network.n_coefs)
     return Model(network, weights, *samples.statistics(estimator.standardize))
 
 
@@ -44,6 +43,9 @@ def resume_model(estimator):
 def open_session(estimator, samples, model, progress, n_epochs, *, in_pieces):
     """Return what `train` needs: task, progress, limits and listeners."""
     progress.schedule.rate_init = float(estimator.learning_rate_init)
+    if progress.optimizer is None:  # at the beginning, and after `drop_optimizer`
+        n_coefs = model.network.n_coefs
+        progress.optimizer = make_optimizer(estimator, progress.weights, n_coefs)
     attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
     attributes |= samples.features | {"_model": model, "_progress": progress}
     dtype, held_out = progress.weights.dtype, samples.held_out
