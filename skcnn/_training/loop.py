@@ -180,7 +180,8 @@ def run_epoch(task, progress, trainer):
 
 def train_step(task, progress, trainer, batch):
     """Update the weights once, and return the batch's sums of losses, penalty included."""
-    rate = progress.schedule.rate(progress.n_steps, progress.n_samples_seen)
+    schedule = progress.schedule
+    rate = schedule.rate(progress.n_steps - schedule.first_step, progress.n_samples_seen)
     progress.n_steps += 1
     total_weight = float(task.sample_weight[trainer.order[batch]].sum(dtype=np.float64))
     if total_weight == 0:

@@ -37,6 +37,13 @@ class Optimizer(ABC):
     def update(self, block, weights, grads, *numbers):
         """Update the weights of `block`, a slice of the vector, in place; overwrite `grads`."""
 
+    def go_on_from(self, before):
+        """Take over the state of an optimizer of the same kind; of others nothing can be used."""
+        if type(before) is type(self):
+            for name, value in vars(before).items():
+                if isinstance(value, np.ndarray) or name == "n_steps":
+                    setattr(self, name, value)
+
     def copied(self, copy_array=np.copy):
         """Return an optimizer that continues from this state with copies of the arrays."""
         copied = copy.copy(self)

@@ -15,9 +15,10 @@ class Constant:
     Parameters
     ----------
     rate_init : float
-        The learning rate.
+        The learning rate; may be changed while training goes on.
     """
 
+    first_step = 0  # of all steps of training, from which this schedule counts
     runs_its_length = False  # whether training runs to the last epoch even if the loss stalls
 
     def __init__(self, rate_init):
@@ -29,7 +30,7 @@ class Constant:
         Parameters
         ----------
         step : int
-            Number of steps taken before this one, over the whole of training.
+            Number of steps taken before this one under this schedule.
 
         n_samples_seen : int
             Number of samples seen up to the end of the last epoch.
@@ -89,19 +90,22 @@ class Adaptive(Constant):
 
     def __init__(self, rate_init):
         super().__init__(rate_init)
-        self.current_rate = self.rate_init
+        self.n_divisions = 0
 
     def rate(self, step, n_samples_seen):
         """Return the learning rate of a step."""
-        return self.current_rate
+        rate = self.rate_init
+        for _ in range(self.n_divisions):
+            rate /= 5
+        return rate
 
     def end_epoch(self, loss_stalled):
         """Record the end of an epoch, and return whether training should stop."""
         if not loss_stalled:
             return False
-        if self.current_rate <= SMALLEST_RATE:
+        if self.rate(0, 0) <= SMALLEST_RATE:
             return True
-        self.current_rate /= 5
+        self.n_divisions += 1
         return False
 
 
@@ -169,16 +173,18 @@ class OneCycle(Constant):
 
     def __init__(self, rate_init, n_steps, warmup=0.3, div=25.0, final_div=1e4):
         super().__init__(rate_init)
-        self.first_rate = self.rate_init / div
-        self.last_rate = self.first_rate / final_div
+        self.div = float(div)
+        self.final_div = float(final_div)
         self.peak = max(float(warmup * n_steps) - 1, 0.0)
         self.last_step = int(n_steps) - 1
 
     def rate(self, step, n_samples_seen):
         """Return the learning rate of a step."""
+        first_rate = self.rate_init / self.div
         if step < self.peak:
-            return _anneal(self.first_rate, self.rate_init, step, 0, self.peak)
-        return _anneal(self.rate_init, self.last_rate, step, self.peak, self.last_step)
+            return _anneal(first_rate, self.rate_init, step, 0, self.peak)
+        last_rate = first_rate / self.final_div
+        return _anneal(self.rate_init, last_rate, step, self.peak, self.last_step)
 
     def end_epoch(self, loss_stalled):
         """Return False: a stalled loss does not stop training."""

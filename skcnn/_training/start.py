@@ -1,6 +1,7 @@
 """The start of a training: from an estimator's parameters and samples to a model and a `Session`."""
 
 import copy
+from dataclasses import replace
 
 from sklearn.utils import check_random_state
 
@@ -15,10 +16,7 @@ from skcnn._training.validation import Validation
 
 
 def begin_model(estimator, samples, progress):
-    """Return the network at its beginning; `progress` gets weights and schedule."""
-    size = batch_size(estimator, len(samples.train_index))
-    n_batches = -(-len(samples.train_index) // size)
-    progress.schedule = make_schedule(estimator, n_batches * estimator.max_iter)
+    """Return the network at its beginning; `progress` gets its weights."""
     network = build_network(estimator.layers, samples.image_shape, samples.targets.n_outputs)
     random_state = check_random_state(estimator.random_state)
     weights = network.initial_weights(random_state, samples.weights.dtype)
@@ -29,23 +27,35 @@ def begin_model(estimator, samples, progress):
 
 
 def resume_model(estimator):
-    """Return the model of a fitted estimator; an error if `layers` no longer describe it."""
-    network = estimator._model.network
-    shapes = network.image_shape, network.output_shape[2]
-    if build_network(estimator.layers, *shapes).places != network.places:
+    """Return the model of a fitted estimator, with its layers as they are now."""
+    before = estimator._model.network
+    network = build_network(estimator.layers, before.image_shape, before.output_shape[2])
+    if list(filter(None, network.places)) != list(filter(None, before.places)):
         raise ValueError(
             "layers must have weights of the same shapes as in the previous fit when training "
             "goes on (warm_start or partial_fit)."
         )
-    return estimator._model
+    return replace(estimator._model, network=network)
+
+
+def _continue(estimator, progress, model, n_batches):
+    """Have the optimizer and the schedule that an estimator's parameters mean go on from before."""
+    optimizer = make_optimizer(estimator, progress.weights, model.network.n_coefs)
+    if optimizer is not None and progress.optimizer is not None:
+        optimizer.go_on_from(progress.optimizer)
+    progress.optimizer = optimizer
+    schedule = make_schedule(estimator, n_batches * estimator.max_iter)
+    if type(schedule) is type(progress.schedule):
+        progress.schedule.rate_init = schedule.rate_init
+    else:
+        schedule.first_step = progress.n_steps
+        progress.schedule = schedule
 
 
 def open_session(estimator, samples, model, progress, n_epochs, *, in_pieces):
     """Return what `train` needs: task, progress, limits and listeners."""
-    progress.schedule.rate_init = float(estimator.learning_rate_init)
-    if progress.optimizer is None:  # at the beginning, and after `drop_optimizer`
-        n_coefs = model.network.n_coefs
-        progress.optimizer = make_optimizer(estimator, progress.weights, n_coefs)
+    size = batch_size(estimator, len(samples.train_index))
+    _continue(estimator, progress, model, -(-len(samples.train_index) // size))
     attributes = samples.targets.attributes | {"image_shape_": samples.image_shape}
     attributes |= samples.features | {"_model": model, "_progress": progress}
     dtype, held_out = progress.weights.dtype, samples.held_out
@@ -57,7 +67,7 @@ def open_session(estimator, samples, model, progress, n_epochs, *, in_pieces):
         targets=samples.targets.loss.encode(samples.targets.values, dtype),
         sample_weight=samples.loss_weights(),
         alpha=estimator.alpha,
-        batch_size=batch_size(estimator, len(samples.train_index)),
+        batch_size=size,
         shuffle=estimator.shuffle,
         clip_norm=estimator.clip_norm,
         augment=samples.augmentation,
