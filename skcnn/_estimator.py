@@ -17,10 +17,11 @@ from skcnn._model.fitted import FittedNetwork
 from skcnn._training.callbacks import CallbackSupportMixin
 from skcnn._training.loop import train
 from skcnn._training.session import Progress
-from skcnn._training.settings import SCHEDULES, SOLVERS, check_settings
+from skcnn._training.settings import SCHEDULES, SOLVERS, check_settings, read_layers
 from skcnn._training.start import begin_model, open_session, resume_model
 from skcnn.architectures import sklearn_default
 from skcnn.layers import Layer
+from skcnn.layers._names import ForeignNamesMixin, leads_on
 from skcnn.layers._params import LayerParamsMixin, StrictParamsMixin
 from skcnn.versions import VersionedState
 
@@ -28,10 +29,12 @@ _AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _SHARE = Interval(Real, 0, 1, closed="left")
 _AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+_CALLER = 5  # frames from `_train` to the line that calls `fit` or `partial_fit`
 
 
 @dataclass(eq=False, repr=False)
 class BaseCNN(
+    ForeignNamesMixin,
     CallbackSupportMixin,
     FittedNetwork,
     LayerParamsMixin,
@@ -116,12 +119,14 @@ class BaseCNN(
         """Return the weights of the samples in the loss."""
         return weights
 
+    @leads_on
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
+        *,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
     ) -> Self:
@@ -182,6 +187,9 @@ class BaseCNN(
             samples.validate_with(*validation, self)
         elif splits:
             samples.split(self.validation_fraction, progress.seed)
+        if not resumes:
+            for reading in samples.readings + read_layers(self.layers, samples.targets):
+                warnings.warn(reading, stacklevel=_CALLER)
         model = resume_model(self) if resumes else begin_model(self, samples, progress)
         session = open_session(self, samples, model, progress, n_epochs, in_pieces=in_pieces)
         found = train(session, self.n_jobs)
@@ -189,5 +197,5 @@ class BaseCNN(
             vars(self).pop("feature_names_in_", None)
         vars(self).update(session.fitted_attributes())
         for warning in found:
-            warnings.warn(warning, stacklevel=4)
+            warnings.warn(warning, stacklevel=_CALLER)
         return self

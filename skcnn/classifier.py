@@ -17,6 +17,7 @@ from skcnn._data.targets import encode_labels, weigh_classes
 from skcnn._engine.losses import MultilabelCrossEntropy
 from skcnn._estimator import BaseCNN
 from skcnn._training.settings import has_partial_fit
+from skcnn.layers._names import leads_on
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -90,9 +91,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         samples are held out. The same int gives the same weights, bit for bit, for every `n_jobs`.
 
     tol : float, default=1e-4
-        Training stops when the loss, or with `early_stopping` the validation score, has not
-        improved by `tol` for more than `n_iter_no_change` epochs. For the scores of `scoring` it is
-        a share of the best score.
+        Training stops when the loss, or with `early_stopping` the validation score, has not improved
+        by `tol` (a score of `scoring` by this share) for more than `n_iter_no_change` epochs.
 
     verbose : bool or int, default=False
         With 1, the loss of each epoch is printed. With 2, a progress bar is shown if rich is
@@ -178,11 +178,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     image_shape_ : tuple of int
         Rows, columns and channels of an image.
 
-    loss_ , best_loss_ : float
-        Loss of the last epoch, and the lowest loss of all epochs.
-
-    loss_curve_ : list of float
-        Loss of each epoch.
+    loss_curve_, loss_ , best_loss_ : list of float, float and float
+        Loss of each epoch, of the last one, and the lowest.
 
     validation_scores_, validation_loss_curve_ : list of float
         Score and loss of the held-out samples after each epoch.
@@ -243,6 +240,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         return weigh_classes(self.class_weight, targets, weights, in_pieces=in_pieces)
 
     @available_if(has_partial_fit)
+    @leads_on
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,

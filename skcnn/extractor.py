@@ -1,5 +1,6 @@
 """The convolutional feature extractor: filters, activation and pooling as a transformer."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
@@ -12,12 +13,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skcnn._data import images
+from skcnn._data.readings import read_integers, read_layout
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._estimator import BaseCNN
 from skcnn._features.features import BOTH_SIGNS, POOLINGS
 from skcnn._features.fitted import FeaturesMixin
 from skcnn._features.learning import learn, learn_from_network, learn_more
-from skcnn._workers.blas import check_n_jobs
+from skcnn._workers.blas import check_n_jobs, one_thread
 from skcnn.layers._params import StrictParamsMixin
 from skcnn.layers.conv import check_pair
 from skcnn.versions import VersionedState
@@ -278,7 +280,9 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, VersionedState, Bas
         if not self.__sklearn_is_fitted__():
             return self._start(X, y, in_pieces=True)
         X = images.check_images_as_fitted(X, self)
-        self._learned = learn_more(self, vars(self)["_learned"], X, self.image_shape_)
+        with one_thread():
+            learned = learn_more(self, vars(self)["_learned"], X, self.image_shape_)
+        self._learned = learned
         return self
 
     def _start(self, X, y, *, in_pieces):
@@ -290,11 +294,17 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, VersionedState, Bas
         check_pair("padding", self.padding, 0)
         checked, own_shape = images.check_images(X, self)
         image_shape = images.infer_image_shape(checked.shape[1], own_shape, self.image_shape)
+        readings = read_layout(own_shape, image_shape, self.image_shape)
         if isinstance(self.filters, BaseCNN | FrozenEstimator):
             cnn = _fitted_network(self.filters, checked, image_shape, y, in_pieces)
             learned = learn_from_network(cnn, cnn._model)
         else:
-            learned = learn(self, checked, image_shape, in_pieces=in_pieces)
+            with one_thread():
+                learned = learn(self, checked, image_shape, in_pieces=in_pieces)
+            is_raw = not learned.features.model.center.any()
+            readings += read_integers(checked, is_raw, "normalize='mean'")
+        for reading in readings:
+            warnings.warn(reading, stacklevel=4)
         images.check_features(self, X, checked, reset=True)
         self.image_shape_ = image_shape
         self._learned = learned

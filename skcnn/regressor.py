@@ -15,6 +15,7 @@ from skcnn._data.targets import encode_numbers
 from skcnn._engine.losses import AbsoluteError, HuberLoss, PoissonLoss, SquaredError
 from skcnn._estimator import BaseCNN
 from skcnn._training.settings import has_partial_fit
+from skcnn.layers._names import leads_on
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -101,6 +102,7 @@ class CNNRegressor(RegressorMixin, BaseCNN):
         return losses[self.loss]()
 
     @available_if(has_partial_fit)
+    @leads_on
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None

@@ -5,34 +5,26 @@ import math
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
+from skcnn._data.containers import stacked
 from skcnn._engine.blocks import STATISTICS_BYTES, even_slices, spaced
 
+FAR = 2.0**12  # deviations from zero, beyond which float32 leaves less than 12 bits to a deviation
 
-def flatten_images(X):
+
+def flatten_images(X, name="X"):
     """Return X as it is or as a 2-D view, and the shape of an image if X has it, else None."""
-    shape = getattr(X, "shape", None)
-    if shape is None and isinstance(X, list | tuple):
-        X = _to_array(X)
-        shape = X.shape
-    if shape is None or len(shape) < 3:
+    X = stacked(X, name)
+    shape = getattr(X, "shape", ())
+    if len(shape) < 3:
         return X, None
     if len(shape) > 4:
         raise ValueError(
-            "X must have shape (n_samples, n_features), (n_samples, rows, columns) or "
+            f"{name} must have shape (n_samples, n_features), (n_samples, rows, columns) or "
             f"(n_samples, rows, columns, channels). Got an array of {len(shape)} dimensions instead."
         )
     X = np.asarray(X)
     image_shape = (*X.shape[1:], 1)[:3]
     return X.reshape(len(X), math.prod(image_shape)), image_shape
-
-
-def _to_array(X):
-    """Return nested sequences as an array; leave to `check_array` what is not one."""
-    try:
-        array = np.asarray(X)
-    except ValueError:
-        array = np.empty(len(X), dtype=object)
-    return array if array.ndim > 2 else np.asarray(X, dtype=array.dtype)
 
 
 def infer_image_shape(n_features, own_shape, image_shape):
@@ -76,10 +68,10 @@ def check_image_shape(image_shape):
         )
 
 
-def check_images(X, estimator):
+def check_images(X, estimator, name="X"):
     """Return X as a checked 2-D array of any real dtype, and the shape of an image if X is n-D."""
-    flat, own_shape = flatten_images(X)
-    return _check_flat(flat, estimator), own_shape
+    flat, own_shape = flatten_images(X, name)
+    return _check_flat(flat, estimator, name=name), own_shape
 
 
 def check_images_as_fitted(X, estimator, finite=True):
@@ -88,9 +80,11 @@ def check_images_as_fitted(X, estimator, finite=True):
     If not `finite`, plain float arrays are not searched for NaN and infinity; `Images` does that.
     """
     flat, own_shape = flatten_images(X)
+    _refuse_one_image(X, estimator)
     is_table = own_shape is None and len(getattr(flat, "shape", ())) == 2
     if is_table:
         check_features(estimator, X, flat, reset=False)  # an error of names before one of values
+        flat = _values_of(flat)
     checked = _check_flat(flat, estimator, finite)
     if own_shape not in (None, estimator.image_shape_):
         raise ValueError(
@@ -101,13 +95,33 @@ def check_images_as_fitted(X, estimator, finite=True):
     return checked
 
 
-def _check_flat(flat, estimator, finite=True):
+def _refuse_one_image(X, estimator):
+    """Raise a `ValueError` if X is an image and not a set of images."""
+    shape, image_shape = tuple(getattr(X, "shape", ())), estimator.image_shape_
+    if shape == image_shape or (shape == image_shape[:2] and image_shape[2] == 1 < shape[0]):
+        raise ValueError(
+            f"X must hold images of shape {image_shape}, the first axis counting them. Got one image "
+            f"of shape {shape} instead: pass X[None]."
+        )
+
+
+def _values_of(table):
+    """Return the values of a table of numbers as an array; `check_array` looks at each column."""
+    if not hasattr(table, "to_numpy"):
+        return table
+    values = table.to_numpy()
+    return np.ascontiguousarray(values) if values.dtype.kind in "fiub" else table
+
+
+def _check_flat(flat, estimator, finite=True, name="X"):
     """Return a 2-D array that is real and, if that is asked for, finite."""
     if _is_in_order(flat, finite):
         return flat  # `check_array` would take a fifth of a single image's prediction
-    flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name="X")
+    flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name=name)
     if flat.dtype.kind not in "fiub":
-        raise ValueError(f"X must be an array of real numbers. Got dtype {flat.dtype} instead.")
+        raise ValueError(
+            f"{name} must be an array of real numbers. Got dtype {flat.dtype} instead."
+        )
     return flat
 
 
@@ -136,11 +150,24 @@ def _may_not_be_finite(flat):
 
 def check_features(estimator, X, flat, *, reset):
     """Check, or with `reset` keep, the names and the number of features."""
-    nameless = isinstance(X, np.ndarray) and not hasattr(estimator, "feature_names_in_")
-    if not reset and nameless and flat.shape[1] == estimator.n_features_in_:
+    if not reset and flat.shape[1] == estimator.n_features_in_ and _are_known(X, estimator):
         return  # the checks below would take a fifth of a single image's prediction
-    named = X if len(getattr(X, "shape", ())) == 2 else flat
+    named = X if tuple(getattr(X, "shape", ())) == flat.shape else flat
     validate_data(estimator, named, skip_check_array=True, reset=reset)
+
+
+def _are_known(X, estimator):
+    """Return whether X surely has the names of the features that the estimator knows, if any."""
+    known = getattr(estimator, "feature_names_in_", None)
+    if known is None:
+        return isinstance(X, np.ndarray)
+    names = getattr(X, "columns", None)
+    return names is not None and np.array_equal(np.asarray(names, dtype=object), known)
+
+
+def is_far(center, scale):
+    """Return whether values lie so far from zero that float32 would lose what tells them apart."""
+    return bool((np.abs(center) > FAR * np.asarray(scale)).any())
 
 
 def float_type(dtype):
@@ -171,10 +198,13 @@ class Images:
         self.checked_for = checked_for if X.dtype.kind == "f" else None
         self.image_shape = image_shape
         self.dtype = np.dtype(dtype)
-        self.center = np.asarray(center, self.dtype)[:, None, None]
+        self.exact_center = np.asarray(center, np.float64)[:, None, None]
+        self.center = self.exact_center.astype(self.dtype)
         self.factor = (1 / np.asarray(scale, np.float64)).astype(self.dtype)[:, None, None]
         # values that are finite in X may not be so in a smaller float type
         self.narrows = X.dtype.kind == "f" and X.dtype.itemsize > self.dtype.itemsize
+        # large numbers that vary little lose their digits in a smaller float type
+        self.is_wide = X.dtype.kind in "iu" and X.dtype.itemsize > 2 and is_far(center, scale)
         self.is_plain = not self.center.any() and bool((self.factor == 1).all())
 
     def __len__(self):
@@ -193,6 +223,8 @@ class Images:
         images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0))
+        if self.is_wide:
+            return ((maps - self.exact_center) * self.factor).astype(self.dtype)
         if self.narrows:
             with np.errstate(over="ignore"):
                 maps = maps.astype(self.dtype)
@@ -234,14 +266,16 @@ class AugmentedImages:
 
     def maps(self, index):
         """Return images as maps; `index` is as in `Images.maps`."""
-        numbers = np.arange(len(self))[index]
+        numbers = index
+        if isinstance(index, slice):
+            numbers = np.arange(*index.indices(len(self)))
         return self.plan.apply(self.images.maps(index), self.key, numbers)
 
 
 def channel_statistics(X, image_shape, sample_weight):
     """Return the weighted mean and standard deviation of each channel, in float64.
 
-    A channel that does not vary has deviation 1.
+    A channel that does not vary, apart from rounding errors and denormal numbers, has deviation 1.
     """
     channels = image_shape[2]
     weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -256,5 +290,6 @@ def channel_statistics(X, image_shape, sample_weight):
         block = X[part].reshape(-1, X.shape[1] // channels, channels) - center
         variance += share[part] @ np.square(block, out=block).sum(axis=1)
     scale = np.sqrt(variance)
-    scale[scale <= 10 * np.finfo(np.float64).eps * np.maximum(np.abs(center), 1)] = 1
+    noise = 10 * np.finfo(np.float64).eps * np.abs(center)
+    scale[scale <= np.maximum(noise, np.finfo(np.float32).tiny)] = 1
     return center, scale

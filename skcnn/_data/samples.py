@@ -1,12 +1,14 @@
 """Everything known about the data of a fit, as one thing: checked images, targets, and which are held out."""
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
 from skcnn._data.augment import check_augment
+from skcnn._data.containers import refuse_masked
 from skcnn._data.images import (
     channel_statistics,
     check_features,
@@ -15,6 +17,7 @@ from skcnn._data.images import (
     float_type,
     infer_image_shape,
 )
+from skcnn._data.readings import read_integers, read_layout
 from skcnn._data.targets import Targets
 
 
@@ -61,6 +64,8 @@ class Samples:
     features : dict
         The fitted attributes ``n_features_in_`` and, if X has names, ``feature_names_in_``.
     augmentation : Augmentation, CallableAugmentation or None
+    readings : list of str
+        Warnings of how X and y were read.
     held_out : HeldOut or None
     """
 
@@ -72,6 +77,7 @@ class Samples:
     train_index: np.ndarray
     features: dict
     augmentation: object
+    readings: list
     held_out: HeldOut | None = None
 
     def split(self, fraction, seed):
@@ -84,13 +90,21 @@ class Samples:
         if X is None or y is None:
             given, missing = ("X_val", "y_val") if y is None else ("y_val", "X_val")
             raise ValueError(f"{missing} must be passed together with {given}. Got None instead.")
-        X, own_shape = check_images(X, estimator)
+        given_X = X
+        X, own_shape = check_images(X, estimator, "X_val")
         if own_shape not in (None, self.image_shape) or X.shape[1] != np.prod(self.image_shape):
             raise ValueError(
                 f"X_val must hold images of the shape of those in X, {self.image_shape}. "
                 f"Got {own_shape or X.shape[1:]} instead."
             )
-        targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
+        if own_shape is None:
+            named = copy.copy(estimator)
+            vars(named).update(self.features)
+            check_features(named, given_X, X, reset=False)
+        try:
+            targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
+        except ValueError as error:
+            raise ValueError(f"y_val must fit y. {error}") from None
         ones = np.ones(len(X), self.weights.dtype)
         self.held_out = HeldOut(X, np.arange(len(X)), y, targets, ones)
 
@@ -136,9 +150,12 @@ def check_samples(estimator, given, known, in_pieces=False):
     X, y, sample_weight = given
     if "_progress" in known:
         X, image_shape = check_images_as_fitted(X, estimator), estimator.image_shape_
+        readings = []
     else:
         X, own_shape = check_images(X, estimator)
         image_shape = infer_image_shape(X.shape[1], own_shape, estimator.image_shape)
+        readings = read_layout(own_shape, image_shape, estimator.image_shape)
+        readings += read_integers(X, not estimator.standardize, "standardize=True")
     targets = estimator._encode_targets(y, len(X), known)
     weights = _check_weights(sample_weight, X, float_type(X.dtype))
     weights = estimator._weigh(targets, weights, in_pieces)
@@ -147,19 +164,24 @@ def check_samples(estimator, given, known, in_pieces=False):
     features = {} if "_progress" in known else _features(estimator, given[0], X)
     augmentation = check_augment(estimator.augment, image_shape)
     index = np.arange(len(X))
-    return Samples(given, X, image_shape, targets, weights, index, features, augmentation)
+    if "_progress" not in known:
+        readings += targets.readings
+    return Samples(given, X, image_shape, targets, weights, index, features, augmentation, readings)
 
 
 def _check_weights(sample_weight, X, dtype):
     """Return the weights as an array; an error names the parameter."""
+    sample_weight = refuse_masked(sample_weight, "sample_weight")
     try:
         return _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
     except (TypeError, ValueError) as error:
         if "sample_weight" in str(error):
             raise
+        has_axes = getattr(sample_weight, "ndim", 0) > 1
+        by_name = " Pass validation data by name, as X_val and y_val." if has_axes else ""
         raise type(error)(
             f"sample_weight must be None or an array of {len(X)} numbers, none of them negative. "
-            f"{error}"
+            f"{error}{by_name}"
         ) from None
 
 
@@ -175,15 +197,7 @@ def _features(estimator, X, checked):
 
 def _split(targets, weights, fraction, seed):
     """Return the indices of the samples to train on, and of those held out, both sorted."""
-    if targets.strata is not None:
-        codes, counts = np.unique(targets.strata, return_counts=True)
-        if counts.min() < 2:
-            label = targets.attributes["classes_"].tolist()[codes[counts.argmin()]]
-            raise ValueError(
-                "early_stopping=True must have at least two samples of each class, to hold some "
-                f"out. Got one of class {label!r} instead: add samples, pass X_val and y_val, or "
-                "set early_stopping=False."
-            )
+    _check_counts(targets, len(weights), fraction)
     from sklearn.model_selection import train_test_split  # takes long to import
 
     train, held = train_test_split(
@@ -195,3 +209,25 @@ def _split(targets, weights, fraction, seed):
             "that early_stopping=True holds out. Got only zeros for one of them instead."
         )
     return np.sort(train), np.sort(held)
+
+
+def _check_counts(targets, n_samples, fraction):
+    """Raise a `ValueError` if there are too few samples to hold some out."""
+    n_held = math.ceil(fraction * n_samples)
+    least, what = 2, "two samples, which a score needs,"
+    if targets.strata is not None:
+        codes, counts = np.unique(targets.strata, return_counts=True)
+        if counts.min() < 2:
+            label = targets.attributes["classes_"].tolist()[codes[counts.argmin()]]
+            raise ValueError(
+                "early_stopping=True must have at least two samples of each class, to hold some "
+                f"out. Got one of class {label!r} instead: add samples, pass X_val and y_val, or "
+                "set early_stopping=False."
+            )
+        least, what = len(codes), f"one sample for each of {len(codes)} classes"
+    if n_held < least or n_samples - n_held < least:
+        raise ValueError(
+            f"validation_fraction must hold out at least {what} and leave as many. Got {fraction}, "
+            f"which is {n_held} of {n_samples} samples, instead: choose another fraction, pass X_val "
+            "and y_val, or set early_stopping=False."
+        )

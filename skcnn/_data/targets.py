@@ -1,6 +1,7 @@
 """Targets: conversion of the user's y to the form that a loss takes."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_array
@@ -8,6 +9,8 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
+from skcnn._data.containers import refuse_masked
+from skcnn._data.readings import read_indicators
 from skcnn._engine.losses import (
     BinaryCrossEntropy,
     CategoricalCrossEntropy,
@@ -32,6 +35,8 @@ class Targets:
         Fitted attributes of the estimator, keyed by name.
     strata : ndarray of shape (n_samples,) or None
         Class codes by which a split into training and validation samples is stratified.
+    readings : sequence of str
+        Warnings of how y was read.
     """
 
     values: np.ndarray
@@ -39,6 +44,7 @@ class Targets:
     n_outputs: int
     attributes: dict
     strata: np.ndarray | None = None
+    readings: tuple = ()
 
 
 def encode_labels(y, n_samples, known, label_smoothing, *, warm):
@@ -61,6 +67,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
         raise ValueError(
             "This CNNClassifier estimator requires y to be passed, but the target y is None."
         )
+    y = refuse_masked(y, "y")
     classes = known.get("classes_")
     is_multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
     before = known.get("_loss")
@@ -76,7 +83,16 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
     check_consistent_length(np.empty(n_samples), y)
     assert_all_finite(y, input_name="y")
     check_classification_targets(y)
-    found = np.unique(y)
+    classes = _known_classes(np.unique(y), classes, warm)
+    is_binary = len(classes) == 2
+    loss = (BinaryCrossEntropy if is_binary else CategoricalCrossEntropy)(label_smoothing)
+    codes = np.searchsorted(classes, y)
+    n_outputs = 1 if is_binary else len(classes)
+    return Targets(codes, loss, n_outputs, _attributes(classes, loss), strata=codes)
+
+
+def _known_classes(found, classes, warm):
+    """Return the classes, of which `found` are in the data, after checking them."""
     if classes is None:
         classes = found
     elif warm and not np.isin(found, classes).all():
@@ -92,11 +108,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
             "y must hold at least two classes to tell apart. Got one class only instead: "
             f"{classes.tolist()[0]!r}."
         )
-    is_binary = len(classes) == 2
-    loss = (BinaryCrossEntropy if is_binary else CategoricalCrossEntropy)(label_smoothing)
-    codes = np.searchsorted(classes, y)
-    n_outputs = 1 if is_binary else len(classes)
-    return Targets(codes, loss, n_outputs, _attributes(classes, loss), strata=codes)
+    return classes
 
 
 def _encode_indicators(y, n_samples, classes, label_smoothing):
@@ -111,7 +123,8 @@ def _encode_indicators(y, n_samples, classes, label_smoothing):
     if classes is not None and len(classes) != n_labels:
         raise ValueError(f"y must have {len(classes)} labels, as before. Got {n_labels} instead.")
     loss = MultilabelCrossEntropy(label_smoothing)
-    return Targets(values, loss, n_labels, _attributes(np.arange(n_labels), loss))
+    attributes = _attributes(np.arange(n_labels), loss)
+    return Targets(values, loss, n_labels, attributes, readings=read_indicators(values))
 
 
 def _attributes(classes, loss):
@@ -135,8 +148,12 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
                 f"class_weight must have labels of y as keys, of {classes.tolist()}. "
                 f"Got {unknown} instead."
             )
-        if any(not np.isfinite(w) or w < 0 for w in class_weight.values()):
-            raise ValueError(f"class_weight must not be negative. Got {class_weight!r} instead.")
+        weights_given = class_weight.values()
+        if not all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in weights_given):
+            raise ValueError(
+                "class_weight must have finite numbers as values, none of them negative. "
+                f"Got {class_weight!r} instead."
+            )
     elif in_pieces:
         raise ValueError(
             "class_weight='balanced' is not supported by partial_fit, which does not see all of y. "
@@ -163,11 +180,7 @@ def encode_numbers(y, n_samples, loss, known):
         raise ValueError(
             "This CNNRegressor estimator requires y to be passed, but the target y is None."
         )
-    values = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"y must hold real numbers. Got dtype {values.dtype} instead.")
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = column_or_1d(values, warn=True)
+    values = _numbers(y)
     check_consistent_length(np.empty(n_samples), values)
     is_flat = values.ndim == 1
     values = values.reshape(len(values), -1).astype(np.float64)
@@ -194,3 +207,14 @@ def encode_numbers(y, n_samples, loss, known):
     }
     attributes["out_activation_"] = loss.output
     return Targets(values, loss, n_outputs, attributes)
+
+
+def _numbers(y):
+    """Return y as a checked array of real numbers."""
+    values = refuse_masked(y, "y")
+    values = check_array(values, ensure_2d=False, dtype="numeric", input_name="y")
+    if values.dtype.kind not in "fiub":
+        raise ValueError(f"y must hold real numbers. Got dtype {values.dtype} instead.")
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = column_or_1d(values, warn=True)
+    return values

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -62,7 +63,13 @@ class FeaturesMixin(TransformerMixin):
         features : ndarray of shape (n_samples, n_channels * rows * columns), or \
                 (n_samples, rows, columns, n_channels) if not `flatten`
             In X's float type, float32 if X is not float.
+
+        Raises
+        ------
+        ValueError
+            If tables are asked for by `set_output` or `set_config`, but not `flatten`.
         """
+        self._check_output()
         maps = self._learned.features.model.outputs(self._enter(X), self.n_jobs)
         return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
 
@@ -99,6 +106,16 @@ class FeaturesMixin(TransformerMixin):
         channels_first = np.moveaxis(maps, 3, 1)
         trace["output"] = channels_first.reshape(len(maps), -1) if self.flatten else maps.copy()
         return trace
+
+    def _check_output(self):
+        """Raise a `ValueError` if maps would have to be the columns of a table."""
+        everywhere = {"transform": get_config()["transform_output"]}
+        kind = (everywhere | getattr(self, "_sklearn_output_config", {}))["transform"]
+        if not (self.flatten or kind == "default"):
+            raise ValueError(
+                f"flatten must be True for an output of kind {kind!r}, a table. Got False instead: call "
+                "set_output(transform='default') of this extractor to have maps."
+            )
 
     def _enter(self, X):
         """Return X as checked `Images`, ready to enter the network."""

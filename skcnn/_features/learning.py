@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skcnn._data.images import float_type
+from skcnn._data.images import float_type, is_far
 from skcnn._engine.geometry import pair
 from skcnn._features.banks import LEARNED, Bank, LearnedBank
 from skcnn._features.features import Features, chosen_pooling, from_bank, from_model
@@ -107,9 +107,12 @@ def _make_bank(params, X, image_shape, random_state, in_pieces):
 
 
 def _draw(params, X, image_shape, shape, random_state):
-    """Return patches to learn from, in X's float type."""
+    """Return patches to learn from, in X's float type, or in float64 if that would lose digits."""
     dtype = float_type(X.dtype)
-    return draw_patches(X, image_shape, shape[:2], params.n_patches, random_state, dtype)
+    is_wide = X.dtype.kind in "iu" and X.dtype.itemsize > 2
+    exact = np.dtype(np.float64) if is_wide else dtype
+    drawn = draw_patches(X, image_shape, shape[:2], params.n_patches, random_state, exact)
+    return drawn if is_far(drawn.mean(), drawn.std()) else drawn.astype(dtype, copy=False)
 
 
 def _thresholds(params, bank, X, image_shape, random_state):

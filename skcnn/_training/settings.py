@@ -7,7 +7,7 @@ from skcnn._training.schedules import Adaptive, Constant, Cosine, InvScaling, On
 from skcnn._training.session import Limits
 from skcnn._training.validation import check_scoring
 from skcnn._workers.blas import check_n_jobs
-from skcnn.layers import Dropout
+from skcnn.layers import Dense, Dropout
 
 SOLVERS = {"adam", "adamw", "sgd", "rmsprop", "lbfgs"}
 SCHEDULES = {"constant", "invscaling", "adaptive", "cosine", "onecycle"}
@@ -48,6 +48,20 @@ def check_solver(estimator):
                 "layers must hold no Dropout with solver='lbfgs', which needs the same loss in "
                 f"each iteration. Got layers[{index}]={layer!r} instead: choose another solver."
             )
+
+
+def read_layers(layers, targets):
+    """Return warnings of a last layer that looks like an output layer, which users never write."""
+    classes = targets.attributes.get("classes_", ())
+    if not layers or type(layers[-1]) is not Dense:
+        return []
+    units = layers[-1].units
+    if units not in (targets.n_outputs, len(classes)):
+        return []
+    return [
+        f"layers[-1], Dense({units}), has as many units as there are outputs, and was read as a hidden "
+        "layer. An output layer follows from y, so that you never write it: leave this one out."
+    ]
 
 
 def make_optimizer(estimator, vector, n_coefs):

@@ -9,7 +9,7 @@ from functools import cache
 import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 # Elements of NumPy's buffer for elementwise operations. From its default of 8192 it copies runs of
 # less than that to make them longer; with 1024, small networks trained 4 to 10% faster (Zen 5, NumPy
@@ -66,6 +66,17 @@ def engine_settings():
             for library in _libraries():
                 _set_threads(library, 1)
         np.setbufsize(UFUNC_BUFFER)
+        yield
+
+
+@contextmanager
+def one_thread():
+    """Hold all libraries to one thread in this thread of the program, those that use OpenMP as well.
+
+    With more threads, clustering and decompositions give other bits, and beside another busy process
+    they take several times as long.
+    """
+    with engine_settings(), threadpool_limits(1, user_api="openmp"):
         yield
 
 

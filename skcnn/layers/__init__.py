@@ -1,6 +1,7 @@
 """The layers of a network: values that hold hyper-parameters and compute."""
 
 from skcnn._engine.buffers import Mask, Scratch, Zeros
+from skcnn.layers import _names
 from skcnn.layers.activation import Activation
 from skcnn.layers.base import Layer
 from skcnn.layers.conv import Conv
@@ -26,3 +27,9 @@ __all__ = [
     "Scratch",
     "Zeros",
 ]
+
+
+def __getattr__(name: str) -> None:
+    if name in _names.LAYERS:
+        raise ImportError(f"skcnn.layers has no {name}. {_names.LAYERS[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
+from skcnn.layers._names import ForeignNamesMixin, activation_hint
 from skcnn.layers._params import refuse_booleans
 
 Shape = tuple[int, ...]
@@ -21,7 +22,7 @@ POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
 
 
-class Layer(BaseEstimator):
+class Layer(ForeignNamesMixin, BaseEstimator):
     """Base class of all layers.
 
     A layer holds hyper-parameters only. Its learned arrays are views into the network's vector of
@@ -50,7 +51,11 @@ class Layer(BaseEstimator):
         """Raise a `ValueError` if a hyper-parameter is out of its range."""
         params = self.get_params(deep=False)
         constraints = {**self._parameter_constraints}
-        validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
+        try:
+            validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
+        except ValueError as error:
+            hint = activation_hint(params.get("activation"))
+            raise type(error)(f"{error}{hint}") from None
         refuse_booleans(params, constraints)
 
     def output_shape(self, input_shape: Shape) -> Shape:
