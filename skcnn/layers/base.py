@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
-from skcnn.layers._params import refuse_booleans
+from skcnn.layers._params import KnownParamsMixin, check_params
 
 Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
@@ -21,7 +21,7 @@ POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
 
 
-class Layer(BaseEstimator):
+class Layer(KnownParamsMixin, BaseEstimator):
     """Base class of all layers.
 
     A layer holds hyper-parameters only. Its learned arrays are views into the network's vector of
@@ -49,9 +49,7 @@ class Layer(BaseEstimator):
     def validate(self) -> None:
         """Raise a `ValueError` if a hyper-parameter is out of its range."""
         params = self.get_params(deep=False)
-        constraints = {**self._parameter_constraints}
-        validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
-        refuse_booleans(params, constraints)
+        check_params(params, self._parameter_constraints, type(self).__name__)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output map.
@@ -121,7 +119,7 @@ class Layer(BaseEstimator):
         -------
         y : ndarray of shape (output rows, output channels, output columns, n_images)
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override forward.")
 
     def backward(
         self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
@@ -139,7 +137,7 @@ class Layer(BaseEstimator):
         -------
         dx : ndarray, or None if ``work.needs_dx`` is false
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override backward.")
 
 
 class Shard:
@@ -244,6 +242,16 @@ class Workspace(dict[str, Any]):
             array = self._buffers.array(shape, dtype)
         self[name] = array
         return array
+
+
+def check_map_shape(input_shape: Shape) -> None:
+    """Raise a `ValueError` unless `input_shape` is that of a map."""
+    is_sequence = isinstance(input_shape, tuple | list) and len(input_shape) == 3
+    if not is_sequence or not all(isinstance(n, Integral) and n > 0 for n in input_shape):
+        raise ValueError(
+            "input_shape must be (rows, columns, channels), positive ints. "
+            f"Got {input_shape!r} instead."
+        )
 
 
 def spread(activation: str, fan_in: int, fan_out: int) -> float:
