@@ -6,9 +6,10 @@ import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
 from skcnn._engine.blocks import STATISTICS_BYTES, even_slices, spaced
+from skcnn.layers._params import naming
 
 
-def flatten_images(X):
+def flatten_images(X, name="X"):
     """Return X as it is or as a 2-D view, and the shape of an image if X has it, else None."""
     shape = getattr(X, "shape", None)
     if shape is None and isinstance(X, list | tuple):
@@ -18,7 +19,7 @@ def flatten_images(X):
         return X, None
     if len(shape) > 4:
         raise ValueError(
-            "X must have shape (n_samples, n_features), (n_samples, rows, columns) or "
+            f"{name} must have shape (n_samples, n_features), (n_samples, rows, columns) or "
             f"(n_samples, rows, columns, channels). Got an array of {len(shape)} dimensions instead."
         )
     X = np.asarray(X)
@@ -68,18 +69,19 @@ def check_image_shape(image_shape):
     """Raise a `ValueError` unless `image_shape` is None or two or three positive ints."""
     if image_shape is None:
         return
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in image_shape)
-    if len(image_shape) not in (2, 3) or not whole or min(image_shape) < 1:
+    sizes = image_shape if isinstance(image_shape, tuple | list) else ()
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
+    if len(sizes) not in (2, 3) or not whole or min(sizes) < 1:
         raise ValueError(
             "image_shape must be (rows, columns) or (rows, columns, channels), positive ints. "
             f"Got {image_shape!r} instead."
         )
 
 
-def check_images(X, estimator):
+def check_images(X, estimator, name="X"):
     """Return X as a checked 2-D array of any real dtype, and the shape of an image if X is n-D."""
-    flat, own_shape = flatten_images(X)
-    return _check_flat(flat, estimator), own_shape
+    flat, own_shape = flatten_images(X, name)
+    return _check_flat(flat, estimator, name=name), own_shape
 
 
 def check_images_as_fitted(X, estimator, finite=True):
@@ -101,13 +103,16 @@ def check_images_as_fitted(X, estimator, finite=True):
     return checked
 
 
-def _check_flat(flat, estimator, finite=True):
+def _check_flat(flat, estimator, finite=True, name="X"):
     """Return a 2-D array that is real and, if that is asked for, finite."""
     if _is_in_order(flat, finite):
         return flat  # `check_array` would take a fifth of a single image's prediction
-    flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name="X")
+    with naming(name, "an array of real numbers"), np.errstate(invalid="ignore"):
+        flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name=name)
     if flat.dtype.kind not in "fiub":
-        raise ValueError(f"X must be an array of real numbers. Got dtype {flat.dtype} instead.")
+        raise ValueError(
+            f"{name} must be an array of real numbers. Got dtype {flat.dtype} instead."
+        )
     return flat
 
 
@@ -189,7 +194,8 @@ class Images:
         """
         images = self.X[index]
         if self.checked_for is not None and _may_not_be_finite(images):
-            check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
+            with np.errstate(invalid="ignore"):
+                check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
         images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0))

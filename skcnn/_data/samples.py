@@ -16,6 +16,7 @@ from skcnn._data.images import (
     infer_image_shape,
 )
 from skcnn._data.targets import Targets
+from skcnn.layers._params import naming
 
 
 @dataclass
@@ -84,13 +85,14 @@ class Samples:
         if X is None or y is None:
             given, missing = ("X_val", "y_val") if y is None else ("y_val", "X_val")
             raise ValueError(f"{missing} must be passed together with {given}. Got None instead.")
-        X, own_shape = check_images(X, estimator)
+        X, own_shape = check_images(X, estimator, name="X_val")
         if own_shape not in (None, self.image_shape) or X.shape[1] != np.prod(self.image_shape):
             raise ValueError(
                 f"X_val must hold images of the shape of those in X, {self.image_shape}. "
                 f"Got {own_shape or X.shape[1:]} instead."
             )
-        targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
+        with naming("y_val", "as y is"):
+            targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
         ones = np.ones(len(X), self.weights.dtype)
         self.held_out = HeldOut(X, np.arange(len(X)), y, targets, ones)
 
@@ -186,9 +188,16 @@ def _split(targets, weights, fraction, seed):
             )
     from sklearn.model_selection import train_test_split  # takes long to import
 
-    train, held = train_test_split(
-        np.arange(len(weights)), test_size=fraction, stratify=targets.strata, random_state=seed
-    )
+    samples = np.arange(len(weights))
+    try:
+        train, held = train_test_split(
+            samples, test_size=fraction, stratify=targets.strata, random_state=seed
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_fraction must be such that of {len(samples)} samples some are held out, at "
+            f"least as many as classes, and some are left. Got {fraction!r} instead: {error}"
+        ) from None
     if not (weights[train].any() and weights[held].any()):
         raise ValueError(
             "sample_weight must be positive for some of the samples trained on and for some of those "

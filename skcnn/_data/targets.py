@@ -1,11 +1,16 @@
 """Targets: conversion of the user's y to the form that a loss takes."""
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import (
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from skcnn._engine.losses import (
@@ -14,6 +19,7 @@ from skcnn._engine.losses import (
     MultilabelCrossEntropy,
     PoissonLoss,
 )
+from skcnn.layers._params import naming
 
 
 @dataclass
@@ -62,7 +68,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
             "This CNNClassifier estimator requires y to be passed, but the target y is None."
         )
     classes = known.get("classes_")
-    is_multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+    is_multilabel = _are_indicators(y)
     before = known.get("_loss")
     if before is not None and isinstance(before, MultilabelCrossEntropy) != is_multilabel:
         kinds = ("labels", "indicators of labels")
@@ -97,6 +103,18 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
     codes = np.searchsorted(classes, y)
     n_outputs = 1 if is_binary else len(classes)
     return Targets(codes, loss, n_outputs, _attributes(classes, loss), strata=codes)
+
+
+def check_classes(classes):
+    """Return the labels that are passed to `partial_fit`, sorted and each of them once."""
+    with naming("classes", "an array of labels"), np.errstate(invalid="ignore"):
+        return unique_labels(classes)
+
+
+def _are_indicators(y):
+    """Return whether y holds indicators of labels, not labels."""
+    with naming("y", "an array of labels, or of their indicators"), np.errstate(invalid="ignore"):
+        return type_of_target(y, input_name="y") == "multilabel-indicator"
 
 
 def _encode_indicators(y, n_samples, classes, label_smoothing):
@@ -135,8 +153,11 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
                 f"class_weight must have labels of y as keys, of {classes.tolist()}. "
                 f"Got {unknown} instead."
             )
-        if any(not np.isfinite(w) or w < 0 for w in class_weight.values()):
-            raise ValueError(f"class_weight must not be negative. Got {class_weight!r} instead.")
+        if not all(isinstance(w, Real) and 0 <= w < np.inf for w in class_weight.values()):
+            raise ValueError(
+                "class_weight must hold finite numbers that are not negative. "
+                f"Got {class_weight!r} instead."
+            )
     elif in_pieces:
         raise ValueError(
             "class_weight='balanced' is not supported by partial_fit, which does not see all of y. "
@@ -163,7 +184,8 @@ def encode_numbers(y, n_samples, loss, known):
         raise ValueError(
             "This CNNRegressor estimator requires y to be passed, but the target y is None."
         )
-    values = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+    with naming("y", "an array of real numbers"), np.errstate(invalid="ignore"):
+        values = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
     if values.dtype.kind not in "fiub":
         raise ValueError(f"y must hold real numbers. Got dtype {values.dtype} instead.")
     if values.ndim == 2 and values.shape[1] == 1:
