@@ -3,6 +3,8 @@
 The output layer is not included, because it follows from y.
 """
 
+from sklearn.utils._param_validation import StrOptions, validate_params
+
 from skcnn.layers import (
     Activation,
     AvgPool,
@@ -33,6 +35,7 @@ def sklearn_default() -> tuple[Layer, ...]:
     return (Conv(32), Conv(32), MaxPool(), Conv(64), MaxPool())
 
 
+@validate_params({"padding": [StrOptions({"valid", "same"})]}, prefer_skip_nested_validation=True)
 def lenet5(padding: str = "valid") -> tuple[Layer, ...]:
     """Return LeNet-5 with tanh and average pooling (LeCun, Bottou, Bengio and Haffner, 1998).
 

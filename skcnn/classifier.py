@@ -10,10 +10,9 @@ from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._data.targets import encode_labels, weigh_classes
+from skcnn._data.targets import check_classes, encode_labels, weigh_classes
 from skcnn._engine.losses import MultilabelCrossEntropy
 from skcnn._estimator import BaseCNN
 from skcnn._training.settings import has_partial_fit
@@ -272,7 +271,7 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
         """
         known = vars(self) if self.__sklearn_is_fitted__() else {}
         if classes is not None:
-            classes = unique_labels(classes)
+            classes = check_classes(classes)
             if known and not np.array_equal(classes, self.classes_):
                 raise ValueError(
                     f"classes must be those of the first call to partial_fit, {self.classes_}. "

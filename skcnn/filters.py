@@ -1,9 +1,13 @@
 """Banks of fixed filters: for each filter a name and an array of shape (rows, columns)."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import Interval, validate_params
+
+_POSITIVE = Interval(Integral, 1, None, closed="left")
 
 # Line detectors and a box, as in the classic tutorials: 1 on the line, -1 elsewhere.
 _EDGES = {
@@ -36,12 +40,19 @@ def sobel() -> dict[str, np.ndarray]:
     return bank
 
 
+@validate_params(
+    {"n_filters": [_POSITIVE], "kernel_size": [tuple, list]}, prefer_skip_nested_validation=True
+)
 def gabor(n_filters: int = 8, kernel_size: tuple[int, int] = (7, 7)) -> dict[str, np.ndarray]:
     """Return Gabor filters (Daugman, 1985) in `n_filters` directions, evenly over 180 degrees.
 
     The wavelength is half the longer side of the filter, and the standard deviation of the Gaussian
     envelope a quarter of that side. Each filter has mean 0, and its absolute values add up to 1.
     """
+    if len(kernel_size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in kernel_size):
+        raise ValueError(
+            f"kernel_size must be two positive ints, (rows, columns). Got {kernel_size!r} instead."
+        )
     rows, columns = kernel_size
     y, x = np.meshgrid(
         np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2, indexing="ij"
@@ -87,7 +98,8 @@ def fixed_bank(
     ['horizontal', 'vertical', 'diagonal', 'antidiagonal', 'box']
     """
     if name == "gabor":
-        return gabor(n_filters or 8, kernel_size or (7, 7))
+        n_filters = 8 if n_filters is None else n_filters
+        return gabor(n_filters, (7, 7) if kernel_size is None else kernel_size)
     if name not in BANKS:
         raise ValueError(f"filters must be an array or one of {list(BANKS)}. Got {name!r} instead.")
     banks: dict[str, dict] = {
@@ -99,11 +111,11 @@ def fixed_bank(
     bank = {key: np.asarray(value, dtype=float) for key, value in banks[name].items()}
     if n_filters not in (None, len(bank)):
         raise ValueError(
-            f"n_filters must be None or {len(bank)} for filters={name!r}. Got {n_filters} instead."
+            f"n_filters must be None or {len(bank)} for filters={name!r}. Got {n_filters!r} instead."
         )
-    if kernel_size not in (None, (3, 3)):
+    if kernel_size not in (None, 3, (3, 3), [3, 3]):
         raise ValueError(
-            f"kernel_size must be None or 3 for filters={name!r}. Got {kernel_size} instead."
+            f"kernel_size must be None or 3 for filters={name!r}. Got {kernel_size!r} instead."
         )
     return bank
 
@@ -122,8 +134,9 @@ def given_bank(filters: ArrayLike) -> tuple[np.ndarray, list[str]]:
     names : list of str
     """
     try:
+        given = np.asarray(filters)
         # a copy, so that later changes of the argument have no effect
-        bank = np.array(filters, dtype=float)
+        bank = np.array(given.real if given.dtype.kind == "c" else given, dtype=float)
     except (ValueError, TypeError):
         raise ValueError(
             "filters must be an array of shape (n, rows, columns) or (n, rows, columns, channels), "
@@ -135,6 +148,8 @@ def given_bank(filters: ArrayLike) -> tuple[np.ndarray, list[str]]:
             "filters must have shape (n, rows, columns) or (n, rows, columns, channels), none of "
             f"them 0. Got shape {bank.shape} instead."
         )
+    if given.dtype.kind == "c":
+        raise ValueError(f"filters must be real numbers. Got dtype {given.dtype} instead.")
     if not np.isfinite(bank).all():
         raise ValueError("filters must be finite. Got NaN or infinity instead.")
     return bank.reshape(*bank.shape[:3], -1), [f"filter{i}" for i in range(len(bank))]

@@ -5,8 +5,10 @@ import sys
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral
 from typing import Any
 
+from sklearn.utils._param_validation import Options, validate_params
 from threadpoolctl import threadpool_info
 
 from skcnn._workers.blas import n_workers
@@ -46,6 +48,10 @@ def _cpu_level() -> int:
     return 0
 
 
+@validate_params(
+    {"libraries": [list], "cpu_level": [Options(Integral, {0, 1, 2, 3})]},
+    prefer_skip_nested_validation=True,
+)
 def older_kernels(libraries: list[dict], cpu_level: int) -> str | None:
     """Return a line of advice if OpenBLAS runs kernels older than the CPU, else None.
 

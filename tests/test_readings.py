@@ -171,8 +171,6 @@ def test_parameters_of_other_frameworks():
         Conv(3, strides=2)
     with pytest.raises(TypeError, match="unexpected keyword argument 'nonsense'"):
         CNNClassifier(nonsense=3)
-    with pytest.raises(TypeError, match="positional"):
-        CNNClassifier().fit(X, Y, None, X, Y)
     with pytest.raises(ValueError, match="Pass validation data by name, as X_val and y_val"):
         CNNClassifier().fit(X, Y, X)
     assert "X_val" in inspect.signature(CNNClassifier.fit).parameters
@@ -180,13 +178,13 @@ def test_parameters_of_other_frameworks():
 
 
 def test_class_weights_must_be_numbers():
-    with pytest.raises(ValueError, match="class_weight must have finite numbers"):
+    with pytest.raises(ValueError, match="class_weight must have numbers"):
         network(class_weight={0: "2"}).fit(FLAT.reshape(24, 6, 6), Y)
 
 
 def test_errors_of_validation_data_name_them():
     X = FLAT.reshape(24, 6, 6)
-    with pytest.raises(ValueError, match="y_val must fit y"):
+    with pytest.raises(ValueError, match="y_val must be as y is"):
         network().fit(X, Y, X_val=X, y_val=Y + 5)
     with pytest.raises(ValueError, match="X_val contains NaN"):
         network().fit(X, Y, X_val=np.full_like(X, np.nan), y_val=Y)

@@ -72,8 +72,8 @@ def test_class_weights_of_strings_and_in_partial_fit():
     ("class_weight", "message"),
     [
         ({0: 1, 7: 2}, r"class_weight must have labels of y as keys, of \[0, 1, 2\]. Got \[7\]"),
-        ({0: -1}, "class_weight must have finite"),
-        ({0: np.nan}, "class_weight must have finite"),
+        ({0: -1}, "class_weight must not be negative"),
+        ({0: np.nan}, "class_weight must not be negative"),
         ({0: 0, 1: 0, 2: 0}, "positive sum"),
         ("even", "'class_weight' parameter of CNNClassifier must be"),
     ],

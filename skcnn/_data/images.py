@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skcnn._data.containers import stacked
 from skcnn._engine.blocks import STATISTICS_BYTES, even_slices, spaced
+from skcnn.layers._params import naming
 
 FAR = 2.0**12  # deviations from zero, beyond which float32 leaves less than 12 bits to a deviation
 
@@ -60,8 +61,9 @@ def check_image_shape(image_shape):
     """Raise a `ValueError` unless `image_shape` is None or two or three positive ints."""
     if image_shape is None:
         return
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in image_shape)
-    if len(image_shape) not in (2, 3) or not whole or min(image_shape) < 1:
+    sizes = image_shape if isinstance(image_shape, tuple | list) else ()
+    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
+    if len(sizes) not in (2, 3) or not whole or min(sizes) < 1:
         raise ValueError(
             "image_shape must be (rows, columns) or (rows, columns, channels), positive ints. "
             f"Got {image_shape!r} instead."
@@ -117,7 +119,8 @@ def _check_flat(flat, estimator, finite=True, name="X"):
     """Return a 2-D array that is real and, if that is asked for, finite."""
     if _is_in_order(flat, finite):
         return flat  # `check_array` would take a fifth of a single image's prediction
-    flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name=name)
+    with naming(name, "an array of real numbers"), np.errstate(invalid="ignore"):
+        flat = check_array(flat, dtype="numeric", order="C", estimator=estimator, input_name=name)
     if flat.dtype.kind not in "fiub":
         raise ValueError(
             f"{name} must be an array of real numbers. Got dtype {flat.dtype} instead."
@@ -219,7 +222,8 @@ class Images:
         """
         images = self.X[index]
         if self.checked_for is not None and _may_not_be_finite(images):
-            check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
+            with np.errstate(invalid="ignore"):
+                check_array(images, dtype=None, estimator=self.checked_for, input_name="X")
         images = _spaced_out(images)
         images = images.reshape(len(images), *self.image_shape)
         maps = np.ascontiguousarray(images.transpose(1, 3, 2, 0))

@@ -19,6 +19,7 @@ from skcnn._data.images import (
 )
 from skcnn._data.readings import read_integers, read_layout
 from skcnn._data.targets import Targets
+from skcnn.layers._params import naming
 
 
 @dataclass
@@ -101,10 +102,8 @@ class Samples:
             named = copy.copy(estimator)
             vars(named).update(self.features)
             check_features(named, given_X, X, reset=False)
-        try:
+        with naming("y_val", "as y is"):
             targets = estimator._encode_targets(y, len(X), self.targets.attributes).values
-        except ValueError as error:
-            raise ValueError(f"y_val must fit y. {error}") from None
         ones = np.ones(len(X), self.weights.dtype)
         self.held_out = HeldOut(X, np.arange(len(X)), y, targets, ones)
 

@@ -6,7 +6,11 @@ from numbers import Real
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import (
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from skcnn._data.containers import refuse_masked
@@ -17,6 +21,7 @@ from skcnn._engine.losses import (
     MultilabelCrossEntropy,
     PoissonLoss,
 )
+from skcnn.layers._params import naming
 
 
 @dataclass
@@ -69,7 +74,7 @@ def encode_labels(y, n_samples, known, label_smoothing, *, warm):
         )
     y = refuse_masked(y, "y")
     classes = known.get("classes_")
-    is_multilabel = type_of_target(y, input_name="y") == "multilabel-indicator"
+    is_multilabel = _are_indicators(y)
     before = known.get("_loss")
     if before is not None and isinstance(before, MultilabelCrossEntropy) != is_multilabel:
         kinds = ("labels", "indicators of labels")
@@ -111,6 +116,18 @@ def _known_classes(found, classes, warm):
     return classes
 
 
+def check_classes(classes):
+    """Return the labels that are passed to `partial_fit`, sorted and each of them once."""
+    with naming("classes", "an array of labels"), np.errstate(invalid="ignore"):
+        return unique_labels(classes)
+
+
+def _are_indicators(y):
+    """Return whether y holds indicators of labels, not labels."""
+    with naming("y", "an array of labels, or of their indicators"), np.errstate(invalid="ignore"):
+        return type_of_target(y, input_name="y") == "multilabel-indicator"
+
+
 def _encode_indicators(y, n_samples, classes, label_smoothing):
     """Return the `Targets` of multilabel indicators of shape (n_samples, n_labels)."""
     values = check_array(y, accept_sparse="csr", input_name="y")
@@ -148,10 +165,13 @@ def weigh_classes(class_weight, targets, weights, *, in_pieces):
                 f"class_weight must have labels of y as keys, of {classes.tolist()}. "
                 f"Got {unknown} instead."
             )
-        weights_given = class_weight.values()
-        if not all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in weights_given):
+        if not all(isinstance(w, Real) for w in class_weight.values()):
             raise ValueError(
-                "class_weight must have finite numbers as values, none of them negative. "
+                f"class_weight must have numbers as values. Got {class_weight!r} instead."
+            )
+        if not all(0 <= w < np.inf for w in class_weight.values()):
+            raise ValueError(
+                "class_weight must not be negative, and must be finite. "
                 f"Got {class_weight!r} instead."
             )
     elif in_pieces:
@@ -212,7 +232,8 @@ def encode_numbers(y, n_samples, loss, known):
 def _numbers(y):
     """Return y as a checked array of real numbers."""
     values = refuse_masked(y, "y")
-    values = check_array(values, ensure_2d=False, dtype="numeric", input_name="y")
+    with naming("y", "an array of real numbers"), np.errstate(invalid="ignore"):
+        values = check_array(values, ensure_2d=False, dtype="numeric", input_name="y")
     if values.dtype.kind not in "fiub":
         raise ValueError(f"y must hold real numbers. Got dtype {values.dtype} instead.")
     if values.ndim == 2 and values.shape[1] == 1:

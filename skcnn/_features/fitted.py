@@ -9,6 +9,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skcnn._data.images import check_images_as_fitted, float_type
 from skcnn._model.trace import Trace, trace_features
+from skcnn.layers._params import naming
 
 
 class FeaturesMixin(TransformerMixin):
@@ -69,8 +70,9 @@ class FeaturesMixin(TransformerMixin):
         ValueError
             If tables are asked for by `set_output` or `set_config`, but not `flatten`.
         """
+        images = self._enter(X)
         self._check_output()
-        maps = self._learned.features.model.outputs(self._enter(X), self.n_jobs)
+        maps = self._learned.features.model.outputs(images, self.n_jobs)
         return maps.reshape(len(maps), -1) if self.flatten else np.moveaxis(maps, 1, 3)
 
     def trace(self, X: ArrayLike) -> Trace:
@@ -166,7 +168,8 @@ class FeaturesMixin(TransformerMixin):
                 (..., rows, columns, channels)
         """
         check_is_fitted(self)
-        values = check_array(values, ensure_2d=False, allow_nd=True, input_name="values")
+        with naming("values", "an array of real numbers"):
+            values = check_array(values, ensure_2d=False, allow_nd=True, input_name="values")
         return self._learned.features.heat_map(values, per_channel)
 
     def __sklearn_is_fitted__(self):

@@ -13,6 +13,8 @@ from skcnn._data.images import AugmentedImages, check_image_shape, check_images_
 from skcnn._model.network import build_network, check_layers
 from skcnn._model.summary import summarize
 from skcnn._model.trace import PlainNetwork, Trace, trace_network
+from skcnn.layers._params import check_params
+from skcnn.layers.base import POSITIVE
 
 
 class FittedNetwork:
@@ -81,19 +83,27 @@ class FittedNetwork:
         --------------------------------------------------------------
         all          1 x 1 x 10   15,770         72,128           5.99
         """
-        dtype = np.float32
-        if self.__sklearn_is_fitted__() and image_shape is None:
-            network, dtype = self._model.network, self._model.weights.dtype
-        else:
-            shape = self.image_shape if image_shape is None else image_shape
-            if shape is None:
-                raise ValueError("image_shape must be given before fit. Got None instead.")
-            check_image_shape(shape)
-            check_layers(self.layers)
-            network = build_network(self.layers, (*shape, 1)[:3], n_outputs or 1)
+        params = {"batch_size": self.batch_size, "as_frame": as_frame}
+        constraints = {**self._parameter_constraints, "as_frame": ["boolean"]}
+        check_params(params, constraints, "summary")
+        network = self._network(image_shape, n_outputs)
+        dtype = self._model.weights.dtype if self.__sklearn_is_fitted__() else np.float32
         batch_size = 200 if self.batch_size == "auto" else self.batch_size
         table = summarize(network, dtype, batch_size)
         return table.frame() if as_frame else table
+
+    def _network(self, image_shape, n_outputs):
+        """Return the network; before `fit` as the parameters and these two numbers describe it."""
+        check_params({"n_outputs": n_outputs}, {"n_outputs": [POSITIVE, None]}, "summary")
+        if self.__sklearn_is_fitted__() and image_shape is None:
+            return self._model.network
+        check_params({"layers": self.layers}, self._parameter_constraints, type(self).__name__)
+        shape = self.image_shape if image_shape is None else image_shape
+        if shape is None:
+            raise ValueError("image_shape must be given before fit. Got None instead.")
+        check_image_shape(shape)
+        check_layers(self.layers)
+        return build_network(self.layers, (*shape, 1)[:3], n_outputs or 1)
 
     def trace(self, X: ArrayLike) -> Trace:
         """Return every array on the way of images through the network.

@@ -13,6 +13,16 @@ def check_scoring(estimator, scoring):
     return check(estimator, scoring)
 
 
+def _as_number(score, scoring):
+    """Return a score as a float, or raise a `ValueError`."""
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"scoring must return a number. Got {score!r} instead, from scoring={scoring!r}."
+        ) from None
+
+
 class Validation:
     """Scores a network that is being trained.
 
@@ -51,7 +61,7 @@ class Validation:
         fitted._known_outputs = self._X, outputs
         kwargs = {"sample_weight": self._weights} if self._scoring is None else {}
         try:
-            score = float(self._score(fitted, self._X, self._y, **kwargs))
+            score = _as_number(self._score(fitted, self._X, self._y, **kwargs), self._scoring)
         finally:
             del fitted._known_outputs
         return score, self._loss.mean(outputs.T, self._targets, self._weights)

@@ -8,12 +8,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from skcnn._data.images import check_image_shape
 from skcnn._engine.geometry import pair
 from skcnn._estimator import BaseCNN
 from skcnn._features.fitted import FeaturesMixin
 from skcnn._model.encoded_conv import EncodedConv
-from skcnn._model.network import Network, build_network, check_layers
+from skcnn._model.network import Network
 from skcnn._model.summary import summarize
 from skcnn.inspection._draw import PAGE_WIDTH, divided
 from skcnn.layers import AvgPool, Conv, Dense, GlobalAvgPool, GlobalMaxPool, Layer, MaxPool
@@ -121,7 +120,7 @@ class ArchitectureDisplay:
                 "estimator must be a CNNClassifier, a CNNRegressor or a ConvFeatureExtractor. "
                 f"Got {estimator!r} instead."
             )
-        stages = _stages(_network(estimator, image_shape, n_outputs))
+        stages = _stages(estimator._network(image_shape, n_outputs))
         stages[-1] = stages[-1]._replace(name="output")
         return cls(stages).plot(ax=ax, title=title)
 
@@ -138,6 +137,8 @@ class ArchitectureDisplay:
         display : ArchitectureDisplay
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        if not self.stages or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise ValueError(f"stages must be a list of Stage. Got {self.stages!r} instead.")
         n_rows = -(-len(self.stages) // PER_ROW)
         per_row = -(-len(self.stages) // n_rows)
         n_wide = max(per_row, 5)
@@ -261,20 +262,6 @@ class _Painter:
 
     def _line(self, start: Point, stop: Point, colour: str = FIELD) -> None:
         self.ax.plot(*zip(start, stop, strict=True), color=colour, linewidth=0.7, zorder=3)
-
-
-def _network(
-    estimator: BaseEstimator, image_shape: Sequence[int] | None, n_outputs: int | None
-) -> Network:
-    """Return the network of an estimator that may not be fitted."""
-    if estimator.__sklearn_is_fitted__() and image_shape is None:
-        return estimator._model.network
-    shape = estimator.image_shape if image_shape is None else image_shape
-    if shape is None:
-        raise ValueError("image_shape must be given before fit. Got None instead.")
-    check_image_shape(shape)
-    check_layers(estimator.layers)
-    return build_network(estimator.layers, (*shape, 1)[:3], n_outputs or 1)
 
 
 def _stages(network: Network) -> list[Stage]:

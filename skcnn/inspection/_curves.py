@@ -5,12 +5,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skcnn.inspection._draw import divided
 from skcnn.inspection._score import check_cnn
+from skcnn.layers._params import naming
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito (2008)
+
+
+def _check_curve(name: str, values: Any) -> None:
+    """Raise a `ValueError` unless a curve has a number for each epoch."""
+    if values is None and name != "losses":
+        return
+    with naming(name, "an array of a number for each epoch"):
+        array = check_array(values, ensure_2d=False, ensure_all_finite=False, input_name=name)
+    if array.ndim != 1:
+        raise ValueError(
+            f"{name} must be an array of a number for each epoch. Got shape {array.shape} instead."
+        )
 
 
 class LossCurveDisplay:
@@ -113,6 +127,8 @@ class LossCurveDisplay:
             The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        for curve in ("losses", "validation_losses", "validation_scores"):
+            _check_curve(curve, getattr(self, curve))
         has_scores = self.validation_scores is not None
         self.figure_, axes = divided(ax, 1, 1 + has_scores, 3.0)
         self.axes_ = axes[0]

@@ -41,9 +41,11 @@ def divided(
         return figure, figure.subplots(n_rows, n_columns, squeeze=False, gridspec_kw=ratios)
     if not isinstance(ax, Axes):
         axes = np.asarray(ax, dtype=object).reshape(-1)
-        if len(axes) != n_rows * n_columns:
+        are_axes = all(isinstance(each, Axes) for each in axes)
+        if len(axes) != n_rows * n_columns or not are_axes:
             raise ValueError(
-                f"ax must be one Axes or {n_rows * n_columns} of them. Got {len(axes)} instead."
+                f"ax must be one Axes or {n_rows * n_columns} of them. "
+                f"Got {len(axes) if are_axes else repr(ax)} instead."
             )
         return axes[0].figure, axes.reshape(n_rows, n_columns)
     if n_rows == n_columns == 1:

@@ -13,6 +13,8 @@ from skcnn._data.images import check_images_as_fitted
 from skcnn._engine.losses import MultilabelCrossEntropy
 from skcnn.inspection._draw import PAGE_WIDTH, cell_width, divided, limits, show_image
 from skcnn.inspection._score import check_cnn
+from skcnn.layers._params import check_params, naming
+from skcnn.layers.base import POSITIVE
 
 
 class ErrorDisplay:
@@ -108,14 +110,14 @@ class ErrorDisplay:
             y_pred = estimator.classes_[probabilities.argmax(axis=1)]
         else:
             y_pred = estimator.predict(X)
-        known: Any = getattr(estimator, "classes_", None)
+        names = _names_of_classes(class_names, getattr(estimator, "classes_", ()))
         return cls.from_predictions(
             images,
             y,
             y_pred,
             confidences,
             n_images=n_images,
-            class_names=None if class_names is None else dict(zip(known, class_names, strict=True)),
+            class_names=names,
             ax=ax,
         )
 
@@ -154,15 +156,25 @@ class ErrorDisplay:
         display : ErrorDisplay
             The display, drawn.
         """
-        true, predicted = column_or_1d(y_true), column_or_1d(y_pred)
+        check_params({"n_images": n_images}, {"n_images": [POSITIVE]}, cls.__name__)
+        true, predicted = _flat("y_true", y_true), _flat("y_pred", y_pred)
         check_consistent_length(images, true, predicted, confidences)
         images = np.asarray(images)
         images = images[..., None] if images.ndim == 3 else images
+        if images.ndim != 4:
+            raise ValueError(
+                "images must have shape (n_samples, rows, columns) or (n_samples, rows, columns, "
+                f"channels). Got shape {images.shape} instead."
+            )
         if confidences is None:
+            true, predicted = (
+                _flat("y_true", true, np.float64),
+                _flat("y_pred", predicted, np.float64),
+            )
             order = np.argsort(-np.abs(true - predicted), kind="stable")
             n_errors = None
         else:
-            confidences = np.asarray(confidences)
+            confidences = _flat("confidences", confidences, np.float64)
             wrong = np.flatnonzero(true != predicted)
             order = wrong[np.argsort(-confidences[wrong], kind="stable")]
             n_errors = len(wrong)
@@ -200,6 +212,10 @@ class ErrorDisplay:
             The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        constraints = {"n_columns": [POSITIVE, None], "class_names": [Mapping, None]}
+        check_params(
+            {"n_columns": n_columns, "class_names": class_names}, constraints, "ErrorDisplay.plot"
+        )
         n = len(self.images)
         width = cell_width(self.images.shape[1:])
         titles = self._titles(class_names or {})
@@ -233,3 +249,22 @@ class ErrorDisplay:
             true, predicted = names.get(true, true), names.get(predicted, predicted)
             titles.append(f"true {true}\npredicted {predicted} ({share})")
         return titles
+
+
+def _flat(name: str, values: Any, dtype: Any = None) -> np.ndarray:
+    """Return values as a 1-D array; an error names them."""
+    what = "a 1-D array" if dtype is None else "a 1-D array of numbers"
+    with naming(name, what):
+        return column_or_1d(values, dtype=dtype)
+
+
+def _names_of_classes(names: Sequence[str] | None, classes: Any) -> dict[Any, str] | None:
+    """Return a dict of a name for each class, or None."""
+    if names is None:
+        return None
+    if isinstance(names, str | Mapping) or np.shape(names) != np.shape(classes):
+        raise ValueError(
+            f"class_names must be a list of a name for each of {len(classes)} classes_. "
+            f"Got {names!r} instead."
+        )
+    return dict(zip(classes, names, strict=True))

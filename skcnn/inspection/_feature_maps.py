@@ -6,9 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
+from skcnn._data.images import check_images_as_fitted
 from skcnn.inspection._draw import (
     add_colorbar,
     as_picture,
@@ -17,6 +20,8 @@ from skcnn.inspection._draw import (
     draw_cells,
     scale,
 )
+from skcnn.layers._params import check_params
+from skcnn.layers.base import POSITIVE
 
 
 class FeatureMapDisplay:
@@ -91,6 +96,15 @@ class FeatureMapDisplay:
         display : FeatureMapDisplay
             The display, drawn.
         """
+        if isinstance(estimator, type) or not hasattr(estimator, "trace"):
+            raise TypeError(
+                "estimator must be a fitted CNNClassifier, CNNRegressor or ConvFeatureExtractor. "
+                f"Got {estimator!r} instead."
+            )
+        check_is_fitted(estimator)
+        check_params({"layers": layers}, {"layers": [str, list, tuple, None]}, cls.__name__)
+        if issparse(X) or len(getattr(X, "shape", ())) < 2:
+            check_images_as_fitted(X, estimator)  # raises the errors that all methods raise
         images: Any = X if hasattr(X, "shape") or hasattr(X, "iloc") else np.asarray(X)
         is_int = isinstance(image, Integral) and not isinstance(image, bool)
         if not is_int or not -len(images) <= image < len(images):
@@ -127,6 +141,15 @@ class FeatureMapDisplay:
             The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        check_params(
+            {"max_maps": max_maps}, {"max_maps": [POSITIVE, None]}, "FeatureMapDisplay.plot"
+        )
+        is_dict = isinstance(self.maps, dict) and len(self.maps)
+        if not is_dict or not all(np.ndim(maps) in (1, 3) for maps in self.maps.values()):
+            raise ValueError(
+                "maps must be a dict of arrays of shape (rows, columns, channels) or (units,), and "
+                f"not empty. Got {self.maps!r} instead."
+            )
         alone = len(self.maps) == 1
         n_most = max_maps or (64 if alone else 8)
         n_columns = {name: self._columns(maps, n_most, alone) for name, maps in self.maps.items()}

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,6 +21,8 @@ from skcnn.inspection._draw import (
 )
 from skcnn.inspection._score import check_cnn
 from skcnn.layers import Conv, Dense
+from skcnn.layers._params import check_params, naming
+from skcnn.layers.base import POSITIVE
 
 MAX_CHANNELS = 16
 
@@ -104,6 +107,7 @@ class FilterDisplay:
         display : FilterDisplay
             The display, drawn.
         """
+        check_params({"max_filters": max_filters}, {"max_filters": [POSITIVE, None]}, cls.__name__)
         if isinstance(estimator, FeaturesMixin):
             check_is_fitted(estimator)
             filters, given = estimator.filters_, estimator.filter_names_
@@ -142,7 +146,10 @@ class FilterDisplay:
             The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
-        filters = np.asarray(self.filters, float)
+        check_params(
+            {"n_columns": n_columns}, {"n_columns": [POSITIVE, None]}, "FilterDisplay.plot"
+        )
+        filters = _checked(self.filters, self.names)
         n, rows, columns, channels = filters.shape
         cmap, norm = scale(np.append(-filters, filters), cmap)
         what = f"{n} of {self.n_all} filters" if n < (self.n_all or n) else f"{n} filters"
@@ -167,6 +174,25 @@ class FilterDisplay:
         if not is_colour and rows > 1:
             add_colorbar(self.figure_, self.ax_, cmap, norm)
         return self
+
+
+def _checked(filters: Any, names: Sequence[str] | None) -> np.ndarray:
+    """Return filters as an array, after checking them and the number of their names."""
+    with naming("filters", "an array of real numbers"):
+        filters = check_array(
+            filters, dtype=float, ensure_2d=False, allow_nd=True, input_name="filters"
+        )
+    if filters.ndim != 4 or not filters.size:
+        raise ValueError(
+            "filters must have shape (n_filters, rows, columns, channels), none of them 0. "
+            f"Got shape {filters.shape} instead."
+        )
+    if names is not None and len(names) != len(filters):
+        raise ValueError(
+            f"names must hold one name for each of {len(filters)} filters. "
+            f"Got {len(names)} instead."
+        )
+    return filters
 
 
 def _columns_for(n: int, shape: Sequence[int]) -> int:

@@ -16,7 +16,8 @@ from skcnn._training.session import Progress
 from skcnn._training.settings import check_settings
 from skcnn._training.start import begin_model
 from skcnn._workers.pool import open_pool
-from skcnn.layers.base import Arrays, Shard, Workspace
+from skcnn.layers._params import check_params
+from skcnn.layers.base import POSITIVE, Arrays, Shard, Workspace
 
 STEP = 1e-6  # of the differences: in float64 they and rounding err alike, about 1e-9 of the value
 SMALL = (
@@ -90,6 +91,11 @@ def check_gradients(
         raise TypeError(
             f"estimator must be a CNNClassifier or a CNNRegressor. Got {estimator!r} instead."
         )
+    check_params(
+        {"n_weights": n_weights, "random_state": random_state},
+        {"n_weights": [POSITIVE], "random_state": ["random_state"]},
+        "check_gradients",
+    )
     rng = check_random_state(random_state)
     loss = _Loss(estimator, X, y, rng)
     with open_pool(n_jobs=1):

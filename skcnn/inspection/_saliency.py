@@ -16,11 +16,17 @@ from skcnn._model.trace import IMAGES_AT_ONCE, FixedNorm, PlainNetwork
 from skcnn._workers.pool import open_pool
 from skcnn.inspection._score import Score
 from skcnn.layers import Activation, Conv
+from skcnn.layers._params import refuse_booleans
 from skcnn.layers.conv import check_pair
 from skcnn.layers.residual import Merge
 
 METHODS = ("gradient", "integrated_gradients", "grad_cam", "occlusion")
 _POSITIVE = Interval(Integral, 1, None, closed="left")
+_SIZES: dict[str, list] = {
+    "n_steps": [_POSITIVE],
+    "patch_size": [_POSITIVE, tuple, list, None],
+    "stride": [_POSITIVE, tuple, list, None],
+}
 
 
 @validate_params(
@@ -29,10 +35,8 @@ _POSITIVE = Interval(Integral, 1, None, closed="left")
         "method": [StrOptions(set(METHODS))],
         "layer": [str, None],
         "baseline": [Real, "array-like", None],
-        "n_steps": [_POSITIVE],
-        "patch_size": [_POSITIVE, tuple, list, None],
-        "stride": [_POSITIVE, tuple, list, None],
         "per_channel": ["boolean"],
+        **_SIZES,
     },
     prefer_skip_nested_validation=True,
 )
@@ -124,6 +128,7 @@ def saliency(
     >>> saliency(clf, X[:4], method="occlusion", patch_size=2).shape
     (4, 8, 8)
     """
+    refuse_booleans({"n_steps": n_steps, "patch_size": patch_size, "stride": stride}, _SIZES)
     if per_channel and method in ("grad_cam", "occlusion"):
         raise ValueError(f"per_channel must be False for method={method!r}. Got True instead.")
     score = Score(estimator, X, target)

@@ -20,6 +20,7 @@ from skcnn.inspection._draw import (
 )
 from skcnn.inspection._saliency import saliency
 from skcnn.inspection._score import Score, check_cnn
+from skcnn.layers._params import check_params
 
 LABELS = {
     "gradient": "gradient",
@@ -126,6 +127,7 @@ class SaliencyDisplay:
             The display, drawn.
         """
         check_cnn(estimator)
+        check_params({"method": method}, {"method": [str, list, tuple]}, cls.__name__)
         methods = [method] if isinstance(method, str) else list(method)
         options = {
             "layer": layer,
@@ -160,6 +162,21 @@ class SaliencyDisplay:
             The display itself.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
+        check_params(
+            {"titles": self.titles}, {"titles": ["array-like", None]}, "SaliencyDisplay.plot"
+        )
+        images = np.asarray(self.images)
+        if images.ndim != 4 or not images.size:
+            raise ValueError(
+                "images must have shape (n_images, rows, columns, channels), none of them 0. "
+                f"Got shape {images.shape} instead."
+            )
+        is_dict = isinstance(self.values, dict)
+        if not is_dict or any(np.shape(v) != images.shape[:3] for v in self.values.values()):
+            raise ValueError(
+                f"values must be a dict of arrays of shape {images.shape[:3]}. "
+                f"Got {self.values!r} instead."
+            )
         n_images, n_columns = len(self.images), 1 + len(self.values)
         if self.titles is not None and len(self.titles) != n_images:
             raise ValueError(

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skcnn._data.images import check_images_as_fitted
 from skcnn._estimator import BaseCNN
 from skcnn._model.trace import IMAGES_AT_ONCE, PlainNetwork
+from skcnn.layers._params import naming
 
 
 class Score:
@@ -91,11 +92,12 @@ class Score:
         shape = self.image_shape
         if value is None:
             return np.zeros((shape[0], shape[2], shape[1], 1), self.plain.dtype)
-        value = (
-            check_array(value, ensure_2d=False, allow_nd=True, input_name="baseline")
-            if np.ndim(value)
-            else np.asarray(value, float)
-        )
+        with naming("baseline", "a number or an array of real numbers"):
+            is_number = np.ndim(value) == 0
+            value = check_array(
+                np.atleast_1d(value), ensure_2d=False, allow_nd=True, input_name="baseline"
+            )
+        value = value[0] if is_number else value
         if value.shape == shape[:2] and shape[2] == 1:
             value = value[..., None]
         if value.ndim and value.shape not in (shape, shape[2:]):
@@ -159,6 +161,9 @@ def _check_target(target: Any, n_images: int) -> np.ndarray:
 
 
 def _check_known(labels: np.ndarray, known: np.ndarray, what: str) -> None:
-    unknown = np.setdiff1d(labels, known)
+    try:
+        unknown = np.setdiff1d(labels, known)
+    except TypeError:  # of kinds that cannot be compared
+        unknown = labels
     if len(unknown):
         raise ValueError(f"target must hold {what}, {known}. Got {unknown} instead.")

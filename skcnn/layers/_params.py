@@ -1,12 +1,14 @@
 """Access to the parameters of layers through their estimator, as ``layers__0__filters``."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 
 def refuse_booleans(params: Mapping[str, Any], constraints: Mapping[str, Any]) -> None:
@@ -18,7 +20,65 @@ def refuse_booleans(params: Mapping[str, Any], constraints: Mapping[str, Any]) -
             raise ValueError(f"{name} must be a number, not a bool. Got {value!r} instead.")
 
 
-class StrictParamsMixin:
+def check_params(
+    params: Mapping[str, Any], constraints: Mapping[str, Any], caller_name: str
+) -> None:
+    """Raise a `ValueError` for the first parameter that its constraints do not allow."""
+    validate_parameter_constraints({**constraints}, {**params}, caller_name)
+    refuse_booleans(params, constraints)
+
+
+@contextmanager
+def naming(parameter: str, requirement: str) -> Iterator[None]:
+    """Have errors of scikit-learn's and NumPy's name the parameter, and say what it must be."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if re.search(rf"(^|Input |for ){parameter}\b", str(error)):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{parameter} must be {requirement}. {error}") from None
+
+
+class KnownParamsMixin:
+    """Refuses names of parameters that do not exist before any parameter is set."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Values keyed by the names of the parameters.
+
+        Returns
+        -------
+        self : estimator instance
+            The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter does not exist. No parameter is set then.
+        """
+        valid = self._get_param_names()
+        for path in params:
+            name, is_nested, _ = path.partition("__")
+            if name not in valid:
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+                    f"Valid parameters are: {valid!r}."
+                )
+            value = params.get(name, getattr(self, name))
+            if is_nested and not hasattr(value, "set_params"):
+                raise ValueError(
+                    f"Invalid parameter {path!r} for estimator {type(self).__name__}: {name} must "
+                    f"have parameters of its own. Got {value!r} instead."
+                )
+        return super().set_params(**params)
+
+
+class StrictParamsMixin(KnownParamsMixin):
     """Refuses booleans in place of numbers, beside scikit-learn's own checks."""
 
     def _validate_params(self):
@@ -75,26 +135,16 @@ class LayerParamsMixin:
         """
         nested = {name: params[name] for name in params if name.startswith("layers__")}
         plain = {name: value for name, value in params.items() if name not in nested}
-        for name in plain:
-            self._check_name(name)
         if nested:
             layers = plain.get("layers", self.layers)
             plain["layers"] = _with_params(layers, nested, type(self).__name__)
         return super().set_params(**plain)
 
-    def _check_name(self, name):
-        """Raise a `ValueError` if there is no such parameter, before any parameter is set."""
-        valid = self._get_param_names()
-        name = name.partition("__")[0]
-        if name not in valid:
-            raise ValueError(
-                f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
-                f"Valid parameters are: {valid!r}."
-            )
-
 
 def _with_params(layers, nested, owner):
     """Return a copy of `layers` with the nested parameters set, whole layers before their own."""
+    if not isinstance(layers, tuple | list):
+        raise ValueError(f"layers must be a tuple or a list of layers. Got {layers!r} instead.")
     changed = list(layers)
     for path in sorted(nested, key=lambda path: path.count("__")):
         index, _, name = path.removeprefix("layers__").partition("__")
@@ -106,8 +156,10 @@ def _with_params(layers, nested, owner):
                 f"Invalid parameter {path!r} for estimator {owner}. Valid layers are: {valid}."
             )
         if name:
-            layer = clone(changed[int(index)])
-            changed[int(index)] = layer.set_params(**{name: nested[path]})
+            layer = changed[int(index)]
+            if isinstance(layer, type) or not hasattr(layer, "set_params"):
+                raise ValueError(f"layers[{index}] must be a layer. Got {layer!r} instead.")
+            changed[int(index)] = clone(layer).set_params(**{name: nested[path]})
         else:
             changed[int(index)] = nested[path]
     return type(layers)(changed)

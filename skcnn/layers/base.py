@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import Interval
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
 from skcnn.layers._names import ForeignNamesMixin, activation_hint
-from skcnn.layers._params import refuse_booleans
+from skcnn.layers._params import KnownParamsMixin, check_params
 
 Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
@@ -22,7 +22,7 @@ POSITIVE = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Integral, 0, None, closed="left")
 
 
-class Layer(ForeignNamesMixin, BaseEstimator):
+class Layer(ForeignNamesMixin, KnownParamsMixin, BaseEstimator):
     """Base class of all layers.
 
     A layer holds hyper-parameters only. Its learned arrays are views into the network's vector of
@@ -50,13 +50,11 @@ class Layer(ForeignNamesMixin, BaseEstimator):
     def validate(self) -> None:
         """Raise a `ValueError` if a hyper-parameter is out of its range."""
         params = self.get_params(deep=False)
-        constraints = {**self._parameter_constraints}
         try:
-            validate_parameter_constraints(constraints, params, caller_name=type(self).__name__)
+            check_params(params, self._parameter_constraints, type(self).__name__)
         except ValueError as error:
             hint = activation_hint(params.get("activation"))
             raise type(error)(f"{error}{hint}") from None
-        refuse_booleans(params, constraints)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output map.
@@ -126,7 +124,7 @@ class Layer(ForeignNamesMixin, BaseEstimator):
         -------
         y : ndarray of shape (output rows, output channels, output columns, n_images)
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override forward.")
 
     def backward(
         self, dy: np.ndarray, weights: Arrays, grads: Arrays, work: Workspace
@@ -144,7 +142,7 @@ class Layer(ForeignNamesMixin, BaseEstimator):
         -------
         dx : ndarray, or None if ``work.needs_dx`` is false
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must override backward.")
 
 
 class Shard:
@@ -249,6 +247,16 @@ class Workspace(dict[str, Any]):
             array = self._buffers.array(shape, dtype)
         self[name] = array
         return array
+
+
+def check_map_shape(input_shape: Shape) -> None:
+    """Raise a `ValueError` unless `input_shape` is that of a map."""
+    is_sequence = isinstance(input_shape, tuple | list) and len(input_shape) == 3
+    if not is_sequence or not all(isinstance(n, Integral) and n > 0 for n in input_shape):
+        raise ValueError(
+            "input_shape must be (rows, columns, channels), positive ints. "
+            f"Got {input_shape!r} instead."
+        )
 
 
 def spread(activation: str, fan_in: int, fan_out: int) -> float:

@@ -14,7 +14,16 @@ from skcnn._engine.geometry import pair
 from skcnn._engine.kernels import kernel_for
 from skcnn._engine.plan import ConvPlan, plan_convolution
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
-from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Arrays, Layer, Shape, Workspace, spread
+from skcnn.layers.base import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Arrays,
+    Layer,
+    Shape,
+    Workspace,
+    check_map_shape,
+    spread,
+)
 
 
 class Conv(Layer):
@@ -123,6 +132,7 @@ class Conv(Layer):
                 raise ValueError(f"init must be an array of finite numbers. {error}") from None
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        check_map_shape(input_shape)
         for name, value in (("channels", input_shape[2]), ("filters", self.filters)):
             if value % self.groups:
                 raise ValueError(

@@ -9,7 +9,15 @@ from skcnn._engine.blocks import FEW_UNITS, PREPARED_PARTS
 from skcnn._engine.buffers import Scratch
 from skcnn._engine.products import deep_shape, multiply_deep, multiply_high
 from skcnn.layers.activation import ACTIVATION_OPTIONS, apart
-from skcnn.layers.base import POSITIVE, Arrays, Layer, Shape, Workspace, spread
+from skcnn.layers.base import (
+    POSITIVE,
+    Arrays,
+    Layer,
+    Shape,
+    Workspace,
+    check_map_shape,
+    spread,
+)
 
 
 def _copy_in_map_order(coef: np.ndarray, out: np.ndarray) -> None:
@@ -50,6 +58,7 @@ class Dense(Layer):
         self.activation = activation
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        check_map_shape(input_shape)
         return (1, 1, int(self.units))
 
     def weight_shapes(self, input_shape: Shape) -> dict[str, Shape]:

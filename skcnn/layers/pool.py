@@ -9,7 +9,15 @@ from sklearn.utils._param_validation import StrOptions
 from skcnn._engine import pooling
 from skcnn._engine.buffers import Scratch
 from skcnn._engine.geometry import Axis, pair, plan_axes
-from skcnn.layers.base import NOT_NEGATIVE, POSITIVE, Arrays, Layer, Shape, Workspace
+from skcnn.layers.base import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Arrays,
+    Layer,
+    Shape,
+    Workspace,
+    check_map_shape,
+)
 from skcnn.layers.conv import check_pair
 
 
@@ -56,6 +64,7 @@ class _Pool(Layer):
         return plan_axes(input_shape, size, stride, 1, padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        check_map_shape(input_shape)
         rows, columns = self.axes(input_shape)
         return (rows.n_out, columns.n_out, input_shape[2])
 
