@@ -119,24 +119,27 @@ np.testing.assert_allclose((loss_moved - loss) / step, d_filters[1, 2, 3], rtol=
 # %%
 # The package's step
 # ------------------
-# Now the same network is built from layers. `CNNRegressor` minimises the same loss. It adds a
-# linear unit after the last layer, which with weight 1 and intercept 0 passes its input on
-# unchanged. ``coefs_`` are views of the weights, so the weights above can be written into them. One
-# step of gradient descent with learning rate 1 then subtracts the gradient from each weight.
+# Now the same network is built from layers. `CNNRegressor` minimises the same loss, but measures it
+# in units of the standard deviation of y, and adds a linear unit after the last layer. Predictions are
+# this unit's outputs times ``y_scale_``, plus ``y_center_``: with the weight and the intercept below
+# it passes its input on unchanged. ``coefs_`` are views of the weights, so the weights above can be
+# written into them. The squared error in these units is smaller by the square of ``y_scale_``, which
+# therefore is the learning rate that subtracts the gradients above.
 
 network = CNNRegressor(
     (Conv(3, 5, padding="valid", activation="logistic"), Dense(1, activation="logistic")),
     solver="sgd",
     momentum=0,
-    learning_rate_init=1.0,
+    learning_rate_init=y.std() ** 2,
     alpha=0,
     batch_size=200,
     shuffle=False,
     standardize=False,
 )
 network.partial_fit(X, y)  # creates the arrays of weights
-before = [filters[..., None], weights.reshape(-1, 1), np.ones((1, 1))]
-before_intercepts = [filter_bias, np.array([bias]), np.zeros(1)]
+scale, center = network.y_scale_, network.y_center_
+before = [filters[..., None], weights.reshape(-1, 1), 1 / scale[:, None]]
+before_intercepts = [filter_bias, np.array([bias]), -center / scale]
 for own, given in zip(
     network.coefs_ + network.intercepts_, before + before_intercepts, strict=True
 ):
@@ -192,7 +195,7 @@ plt.show()
 
 others = sliding_window_view(images[200:], (5, 5), axis=(1, 2)).reshape(-1, 576, 5, 5)
 by_hand = np.mean((forward(others, filters, filter_bias, weights, bias)[-1] > 0.5) == targets[200:])
-clf = CNNClassifier(max_iter=30, random_state=0).fit(X.astype(np.float32), y)
+clf = CNNClassifier(max_iter=30, random_state=0).fit(images[:200].astype(np.float32), y)
 default = clf.score(images[200:], targets[200:])
 print(f"accuracy on other digits: by hand {by_hand:.3f}, CNNClassifier {default:.3f}")
 assert default > by_hand > 0.6

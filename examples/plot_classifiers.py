@@ -41,6 +41,7 @@ features = ConvFeatureExtractor(
     activation="crelu",
     pooling="avg",
     pool_grid=3,
+    image_shape=(8, 8),
     random_state=0,
 )
 table = features.fit_transform(X)

@@ -44,9 +44,8 @@ from skcnn import CNNClassifier, ConvFeatureExtractor
 # %%
 # Five classifiers, the same folds
 # --------------------------------
-# Each row of X is one image. The width of X, 64, is a perfect square, so skcnn reads a row as 8 x 8
-# pixels. The networks compute in the float type of X; single precision takes half the time of
-# double.
+# Each row of X is one image. ``image_shape`` tells skcnn that its 64 values are 8 x 8 pixels. The
+# networks compute in the float type of X; single precision takes half the time of double.
 
 X, y = load_digits(return_X_y=True)
 X = X.astype(np.float32)
@@ -56,11 +55,11 @@ models = {
         StandardScaler(), LogisticRegression(max_iter=1000)
     ),
     "ConvFeatureExtractor + LogisticRegression": make_pipeline(
-        ConvFeatureExtractor("sobel", padding="same"),
+        ConvFeatureExtractor("sobel", padding="same", image_shape=(8, 8)),
         StandardScaler(),
         LogisticRegression(max_iter=1000),
     ),
-    "CNNClassifier": CNNClassifier(random_state=0),
+    "CNNClassifier": CNNClassifier(image_shape=(8, 8), random_state=0),
     "MLPClassifier": make_pipeline(StandardScaler(), MLPClassifier(max_iter=500, random_state=0)),
     "SVC": SVC(),
 }
@@ -153,7 +152,7 @@ def draw_confusion(figure, y_true, y_predicted):
 
 
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-network = CNNClassifier(random_state=0).fit(X_train, y_train)
+network = CNNClassifier(image_shape=(8, 8), random_state=0).fit(X_train, y_train)
 
 # %%
 # The figure

@@ -30,8 +30,8 @@ from skcnn import ConvFeatureExtractor
 # ``activation="crelu"`` encodes each response by two values, one for each sign. With
 # ``pool_grid=3`` they are averaged over a grid of 3 x 3 windows, whatever the size of the image.
 
-X, y = load_digits(return_X_y=True)
-X = X.astype(np.float32)
+digits = load_digits()
+X, y = digits.images.astype(np.float32), digits.target
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 
 recipe = make_pipeline(

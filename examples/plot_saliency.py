@@ -78,7 +78,7 @@ for method in methods:
 # map a single weight, which means little before a dense layer that has separate weights for each
 # place of the map.
 
-digits, labels = load_digits(return_X_y=True)
+digits, labels = load_digits().images, load_digits().target
 digits = digits.astype(np.float32)
 train, test, train_labels, test_labels = train_test_split(
     digits, labels, stratify=labels, random_state=0

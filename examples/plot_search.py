@@ -18,8 +18,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_sp
 from skcnn import CNNClassifier
 from skcnn.layers import BatchNorm, Conv, Dropout, MaxPool
 
-X, y = load_digits(return_X_y=True)
-X = X.astype(np.float32)
+digits = load_digits()
+X, y = digits.images.astype(np.float32), digits.target
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 
 # %%

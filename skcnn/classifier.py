@@ -216,7 +216,8 @@ class CNNClassifier(ClassifierMixin, BaseCNN):
     --------
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNClassifier
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier(max_iter=15, tol=0, random_state=0).fit(X[:1000], y[:1000])
     >>> clf.score(X[1000:], y[1000:]) > 0.9
     True

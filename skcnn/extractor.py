@@ -170,7 +170,8 @@ class ConvFeatureExtractor(FeaturesMixin, StrictParamsMixin, VersionedState, Bas
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
     >>> from skcnn import ConvFeatureExtractor
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> features = ConvFeatureExtractor(
     ...     "kmeans", n_filters=50, kernel_size=3, activation="crelu", pooling="avg", pool_grid=3,
     ...     random_state=0,

@@ -72,8 +72,8 @@ class CNNRegressor(RegressorMixin, BaseCNN):
 
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNRegressor
-    >>> X, _ = load_digits(return_X_y=True)
-    >>> y = X[:, :32].mean(axis=1)
+    >>> X = load_digits().images
+    >>> y = X[:, :4].mean(axis=(1, 2))
     >>> regressor = CNNRegressor(max_iter=40, tol=0, random_state=0).fit(X[:1000], y[:1000])
     >>> regressor.score(X[1000:], y[1000:]) > 0.9
     True

@@ -164,7 +164,8 @@ class FittedNetwork:
         >>> import pickle
         >>> from sklearn.datasets import load_digits
         >>> from skcnn import CNNClassifier
-        >>> X, y = load_digits(return_X_y=True)
+        >>> digits = load_digits()
+        >>> X, y = digits.images, digits.target
         >>> clf = CNNClassifier(max_iter=2, random_state=0).fit(X[:200], y[:200])
         >>> before = len(pickle.dumps(clf))
         >>> len(pickle.dumps(clf.drop_optimizer())) < 0.4 * before

@@ -55,7 +55,8 @@ class LossCurveDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNClassifier
     >>> from skcnn.inspection import LossCurveDisplay
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier(max_iter=5, early_stopping=True, random_state=0).fit(X, y)
     >>> len(LossCurveDisplay.from_estimator(clf).axes_)
     2

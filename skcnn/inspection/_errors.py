@@ -43,7 +43,8 @@ class ErrorDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNClassifier
     >>> from skcnn.inspection import ErrorDisplay
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier(max_iter=2, random_state=0).fit(X[:500], y[:500])
     >>> display = ErrorDisplay.from_estimator(clf, X[500:], y[500:], n_images=6)
     >>> bool((display.y_true != display.y_pred).all())

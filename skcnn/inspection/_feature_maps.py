@@ -48,7 +48,8 @@ class FeatureMapDisplay:
     >>> from skcnn import CNNClassifier
     >>> from skcnn.inspection import FeatureMapDisplay
     >>> from skcnn.layers import Conv, MaxPool
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier((Conv(8), MaxPool()), max_iter=5, random_state=0).fit(X, y)
     >>> display = FeatureMapDisplay.from_estimator(clf, X[:1], layers=["0 Conv relu", "1 MaxPool"])
     >>> display.maps["1 MaxPool"].shape

@@ -55,7 +55,8 @@ class FilterDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import ConvFeatureExtractor
     >>> from skcnn.inspection import FilterDisplay
-    >>> X, _ = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> features = ConvFeatureExtractor("kmeans", n_filters=16, random_state=0).fit(X)
     >>> display = FilterDisplay.from_estimator(features)
     >>> display.filters.shape

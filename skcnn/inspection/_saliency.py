@@ -123,7 +123,8 @@ def saliency(
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNClassifier
     >>> from skcnn.inspection import saliency
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier(max_iter=3, random_state=0).fit(X[:500], y[:500])
     >>> saliency(clf, X[:4], method="occlusion", patch_size=2).shape
     (4, 8, 8)

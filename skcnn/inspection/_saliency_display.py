@@ -67,7 +67,8 @@ class SaliencyDisplay:
     >>> from sklearn.datasets import load_digits
     >>> from skcnn import CNNClassifier
     >>> from skcnn.inspection import SaliencyDisplay
-    >>> X, y = load_digits(return_X_y=True)
+    >>> digits = load_digits()
+    >>> X, y = digits.images, digits.target
     >>> clf = CNNClassifier(max_iter=3, random_state=0).fit(X[:500], y[:500])
     >>> display = SaliencyDisplay.from_estimator(clf, X[:3], method=["gradient", "grad_cam"])
     >>> display.axes_.shape
