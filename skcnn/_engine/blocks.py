@@ -8,6 +8,10 @@ import numpy as np
 # 256 K the calls for each block cost more than cache misses, up to 60% on narrow networks.
 BLOCK_SIZE = 1024 * 1024
 
+# Numbers in a row of a map and its widened copy, for one image, above which blocks are cut along the
+# columns as well.
+LONG_ROW = BLOCK_SIZE // 16
+
 # Numbers in a run of Winograd's tiles; so many rows of tiles are computed at once. Shorter runs cost
 # calls, longer ones leave the cache.
 TILE_RUN = 256

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from skcnn._engine.blocks import MOVE_FLOPS, even_slices, rows_per_block
+from skcnn._engine.blocks import BLOCK_SIZE, MOVE_FLOPS, even_slices, rows_per_block
 from skcnn._engine.buffers import Scratch
 from skcnn._engine.geometry import taps_within
 
@@ -18,6 +18,13 @@ class DepthwiseKernel:
 
     It computes all groups at once, and never in the same pass as a pooling.
     """
+
+    COLUMN_STEP = 1
+
+    @staticmethod
+    def columns_at_once(plan, n_images):
+        """Return how many columns of a long row make a block."""
+        return max(BLOCK_SIZE // (plan.groups * plan.filters * n_images), 1)
 
     def __init__(self, plan):
         self.plan = plan

@@ -26,6 +26,10 @@ class PlainSink:
         """Return the sink of some of the filters."""
         return PlainSink(self.y[:, filters], self.intercept[filters], self.activate)
 
+    def columns(self, columns):
+        """Return the sink of some of the columns."""
+        return PlainSink(self.y[:, :, columns], self.intercept, self.activate)
+
     def finish(self, rows, z):
         """Finish the output `rows`, of which `z` holds the convolution; `z` is overwritten."""
         z += self.intercept[:, None]
@@ -59,6 +63,11 @@ class PlainSource:
     def part(self, filters):
         """Return the source of some of the filters."""
         own = self.dy[:, filters], self.y[:, filters], self.activation, self.dintercept[filters]
+        return PlainSource(*own)
+
+    def columns(self, columns):
+        """Return the source of some of the columns."""
+        own = self.dy[:, :, columns], self.y[:, :, columns], self.activation, self.dintercept
         return PlainSource(*own)
 
     def block(self, rows, scratch, dz):

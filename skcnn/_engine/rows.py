@@ -14,11 +14,15 @@ import numpy as np
 from skcnn._engine.blocks import MOVE_FLOPS, PIECE_FLOPS, even_slices, rows_per_block, spaced
 from skcnn._engine.buffers import Mask, Scratch, Zeros
 from skcnn._engine.geometry import taps_within
+from skcnn._engine.pieces import row_columns
 from skcnn._engine.products import multiply, row_products, sums_shape, transposed_shape
 
 
 class RowKernel:
     """The kernel that fits every geometry; see `kernels` for the protocol."""
+
+    COLUMN_STEP = 1
+    columns_at_once = staticmethod(row_columns)
 
     def __init__(self, plan):
         self.plan = plan
@@ -234,7 +238,7 @@ def _add_columns(axis, part, dx):
     covering = [k for k, (_, _, source) in enumerate(taps) if source == slice(0, axis.n_in, 1)]
     if covering and taps[covering[0]][1] == everywhere:
         tap, _, _ = taps.pop(covering[0])
-        np.copyto(dx, part[:, tap])
+        np.copyto(dx, part[:, tap, :, everywhere])
     else:
         dx.fill(0)
     for tap, reached, source in taps:

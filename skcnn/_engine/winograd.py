@@ -137,6 +137,13 @@ def tiling(plan, n_images):
 class TileKernel:
     """The kernel of 3x3 filters of stride one; see `kernels` for the protocol."""
 
+    COLUMN_STEP = TILE
+
+    @staticmethod
+    def columns_at_once(plan, n_images):
+        """Return how many columns make a run of tiles."""
+        return TILE * max(TILE_RUN // n_images, 1)
+
     def __init__(self, plan):
         self.plan = plan
 

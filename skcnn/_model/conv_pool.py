@@ -3,6 +3,7 @@
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn._engine.epilogue import PoolSink, PoolSource
 from skcnn._engine.geometry import pair
+from skcnn._engine.pieces import is_long
 from skcnn.layers.base import Layer
 from skcnn.layers.pool import MaxPool
 
@@ -33,6 +34,7 @@ class ConvPool(Layer):
             and pool.padding in ("valid", 0)
             and conv.groups == 1
             and min(rows, columns) >= 2
+            and not is_long(conv.plan(input_shape))
         )
 
     def kernel(self, input_shape):

@@ -61,7 +61,8 @@ class Prediction:
         self._weights = weights
         self._images = images
         self._outputs = outputs
-        self.parts = predicted_parts(len(images), network.map_size)
+        n_bytes = network.bytes_per_image(weights.dtype)
+        self.parts = predicted_parts(len(images), network.map_size, n_bytes)
 
     @cached_property
     def _runner(self):

@@ -1,10 +1,12 @@
 """A stack of layers over one vector of weights."""
 
 import copy
+import math
+from functools import cached_property
 
 import numpy as np
 
-from skcnn._engine.buffers import Buffers
+from skcnn._engine.buffers import Buffers, Mask, Scratch
 from skcnn._model.conv_pool import ConvPool
 from skcnn.layers import Conv, Dense, Layer
 from skcnn.layers.base import Shard, Workspace
@@ -49,6 +51,24 @@ class Network:
     @property
     def output_shape(self):
         return self.shapes[-1]
+
+    @cached_property
+    def _numbers_per_image(self):
+        """How many numbers all buffers have for each further image; blocks of one size have none."""
+        sizes = []
+        for n_images in (16, 32):
+            each = [
+                s.buffer_shapes(i, n_images)
+                for s, i in zip(self.steps, self.input_shapes, strict=False)
+            ]
+            shapes = [shape for shapes in each for shape in shapes.values()]
+            kept = [s for s in shapes if not isinstance(s, Scratch)]
+            sizes.append(sum(math.prod(s) / (4 if isinstance(s, Mask) else 1) for s in kept))
+        return max((sizes[1] - sizes[0]) / 16, 1)
+
+    def bytes_per_image(self, dtype):
+        """Return the bytes that buffers take for each image of a shard, roughly."""
+        return int(self._numbers_per_image * np.dtype(dtype).itemsize)
 
     def _place_weights(self):
         """Give each array of weights its slice of the vector."""

@@ -13,6 +13,10 @@ from skcnn._model.network import STATISTICS
 from skcnn._model.shards import predicted_parts, shard_slices
 from skcnn._training.optimizers import clip_norm
 
+# Bytes of the gradients of shards that are computed at once, but of so many shards at least.
+GRADIENT_BYTES = 64 * 1024 * 1024
+LEAST_GRADIENTS = 4
+
 # Running statistics are measured with so many images, or with this share of many images. Twice as
 # many changed no accuracy by more than chance (400 digits, vgg_small() and resnet_small(), 2026-11).
 STATISTICS_IMAGES = 256
@@ -88,14 +92,18 @@ class TrainingJob:
         network = task.network
         batches = even_slices(len(task.train_index), task.batch_size)
         sizes = {batch.stop - batch.start for batch in batches}
-        self._shards = {size: shard_slices(size, network.map_size) for size in sizes}
+        size_of_image = network.map_size, network.bytes_per_image(weights.dtype)
+        self._shards = {size: shard_slices(size, *size_of_image) for size in sizes}
         n_shards = max(map(len, self._shards.values()))
+        n_rows = max(
+            GRADIENT_BYTES // (network.n_weights * weights.dtype.itemsize), LEAST_GRADIENTS
+        )
         self.task = task
         self.weights = weights
         self.order = pool.array((len(task.train_index),), np.intp)
         self.losses = pool.array((n_shards, len(task.loss.units)), np.float64)
-        self.grads = pool.array((n_shards, network.n_weights), weights.dtype)
-        self.parts = predicted_parts(task.n_held_out, network.map_size)
+        self.grads = pool.array((min(n_shards, n_rows), network.n_weights), weights.dtype)
+        self.parts = predicted_parts(task.n_held_out, *size_of_image)
         self.outputs = pool.array((task.n_held_out, network.output_shape[2]), weights.dtype)
 
     def shards(self, start, stop):
@@ -116,17 +124,17 @@ class TrainingJob:
         return [self.task.network.views(vector) for vector in self.grads]
 
     def __call__(self, item, worker, *numbers):
-        """Do an item: with ``(start, stop, step)`` train, with ``(start, stop)`` measure, else predict."""
-        if len(numbers) == 3:
+        """Do an item: train with four numbers, measure statistics with three, predict with none."""
+        if len(numbers) == 4:
             self._train_shard(item, worker, *numbers)
         elif numbers:
             self._measure_shard(item, worker, *numbers)
         else:
             self._predict_part(item, worker)
 
-    def _train_shard(self, number, worker, start, stop, step):
-        """Write the gradients and the sum of losses of one shard of a batch."""
-        task = self.task
+    def _train_shard(self, item, worker, start, stop, first, step):
+        """Write the gradients and the sum of losses of one shard of a batch; `first` is that of item 0."""
+        task, number, row = self.task, first + item, item + (first > 0)
         index = self.order[start:stop][self.shards(start, stop)[number]]
         weights = task.sample_weight[index]
         images = task.images
@@ -136,14 +144,14 @@ class TrainingJob:
         y, works = self._runner.output(images, index, worker, weights, seed)
         logits = y.reshape(-1, len(index))
         self.losses[number] = task.loss.gradient(logits, task.targets[index], weights)
-        task.network.backward(y, self._runner.weights, self.grad_views[number], works)
+        task.network.backward(y, self._runner.weights, self.grad_views[row], works)
 
-    def _measure_shard(self, number, worker, start, stop):
+    def _measure_shard(self, item, worker, start, stop, first):
         """Write the means and variances of one shard of images, in the place of gradients."""
-        index = self.order[start:stop][self.shards(start, stop)[number]]
+        index = self.order[start:stop][self.shards(start, stop)[first + item]]
         weights = self.task.sample_weight[index]
         _, works = self._runner.output(self.task.images, index, worker, weights)
-        for views, work in zip(self.grad_views[number], works, strict=True):
+        for views, work in zip(self.grad_views[item], works, strict=True):
             for name in STATISTICS & views.keys():
                 views[name][...] = work[name]
 
@@ -159,7 +167,9 @@ class TrainingJob:
         index = evenly(self.task.train_index, n_images)
         parts = []
         with np.errstate(over="ignore", invalid="ignore"):
-            for part in predicted_parts(len(index), self.task.network.map_size):
+            network = self.task.network
+            size_of_image = network.map_size, network.bytes_per_image(self.weights.dtype)
+            for part in predicted_parts(len(index), *size_of_image):
                 y, _ = self._predictor.output(self.task.images, index[part], worker=0)
                 parts.append(y.reshape(-1, y.shape[3]).T.copy())
         return np.concatenate(parts)
@@ -197,8 +207,7 @@ class Trainer:
 
     def gradient(self, batch):
         """Return ``(sums of losses, gradient of their sum)`` for the slice `batch` of the order."""
-        losses, n_shards = self._run_shards(batch, 1)
-        return losses, self._sum_gradients(self._learned, n_shards)
+        return self._run_shards(batch, 1)
 
     def step(self, batch, number, rate, total_weight):
         """Update the weights by the slice `batch` of the order; return the loss, penalty included.
@@ -206,8 +215,7 @@ class Trainer:
         The loss is a sum over images, in parts; `number` is the step's.
         """
         penalty = self._penalty()
-        loss, n_shards = self._run_shards(batch, number)
-        grads = self._sum_gradients(self._learned, n_shards)
+        loss, grads = self._run_shards(batch, number)
         if self.task.alpha:
             coefs = slice(0, self.task.network.n_coefs)
             grads[coefs] += self.task.alpha * self.weights[coefs]
@@ -225,20 +233,24 @@ class Trainer:
         return 0.5 * self.task.alpha * float(np.dot(coefs, coefs))
 
     def _run_shards(self, batch, step):
-        """Have the gradients of all shards computed; return the sums of losses, and their number."""
-        n_shards = len(self._job.shards(batch.start, batch.stop))
-        self.pool.run(n_shards, batch.start, batch.stop, step)
-        losses = self._job.losses[0].copy()
-        for more in self._job.losses[1:n_shards]:
-            losses += more
-        return losses, n_shards
+        """Return the sums of losses and of gradients of a batch's shards.
 
-    def _sum_gradients(self, where, n_shards):
-        """Return the sum of the gradients of all shards, which takes the place of the first."""
-        total = self._job.grads[0, where]
-        for grads in self._job.grads[1:n_shards, where]:
-            total += grads
-        return total
+        If the gradients of all shards would take much memory, only some are computed at once. They
+        are added in the order of the shards to those of the first, which lie in the first row.
+        """
+        job, first, at_once = self._job, 0, len(self._job.grads)
+        n_shards = len(job.shards(batch.start, batch.stop))
+        total = job.grads[0, self._learned]
+        while first < n_shards:
+            rows = slice(first > 0, min(at_once, n_shards - first + (first > 0)))
+            self.pool.run(rows.stop - rows.start, batch.start, batch.stop, first, step)
+            for grads in job.grads[max(rows.start, 1) : rows.stop, self._learned]:
+                total += grads
+            first += rows.stop - rows.start
+        losses = job.losses[0].copy()
+        for more in job.losses[1:n_shards]:
+            losses += more
+        return losses, total
 
     def measure_statistics(self, share):
         """Bring the running statistics up to the weights, by some of the images trained on.
@@ -280,8 +292,10 @@ class Trainer:
         rows, totals = [], []
         for batch in batches:
             shards = self._job.shards(batch.start, batch.stop)
-            self.pool.run(len(shards), batch.start, batch.stop)
-            rows += [self._job.grads[n, self._learned.stop :].copy() for n in range(len(shards))]
+            for some in even_slices(len(shards), len(self._job.grads)):
+                self.pool.run(some.stop - some.start, batch.start, batch.stop, some.start)
+                found = self._job.grads[: some.stop - some.start, self._learned.stop :]
+                rows += list(found.copy())
             weights = self.task.sample_weight[self.order[batch]]
             totals += [weights[shard].sum(dtype=np.float64) for shard in shards]
         shares = np.array(totals) / np.sum(totals)
