@@ -38,8 +38,7 @@ class Summary:
     """What has come of all networks so far."""
 
     def __init__(self):
-        self.networks = Counter()
-        self.passes = self.sensitive = 0
+        self.networks, self.passes, self.sensitive = Counter(), Counter(), Counter()
         self.worst = {dtype: defaultdict(float) for dtype in TOLERANCES}
         self.failures = []
 
@@ -50,8 +49,8 @@ class Summary:
         for done in passes(net):
             found, is_sensitive = errors_of_pass(net, done)
             largest = max(found.values())
-            self.passes += 1
-            self.sensitive += is_sensitive
+            self.passes[net.dtype] += 1
+            self.sensitive[net.dtype] += is_sensitive
             if largest > TOLERANCES[net.dtype]:
                 self.failures.append((net, found))
                 return
@@ -66,10 +65,9 @@ class Summary:
         for name, n_networks in sorted(self.networks.items()):
             worst = (f"{self.worst[dtype][name]:9.1e}" for dtype in ("float64", "float32"))
             print(f"{name:22} {n_networks:8}", *worst)
-        counts = (
-            f"{self.networks['all']} networks, {self.passes} passes ({self.sensitive} sensitive)"
-        )
-        print(f"{counts}, {len(self.failures)} failures, {seconds:.0f} s")
+        for title, counts in (("passes", self.passes), ("sensitive passes", self.sensitive)):
+            print(f"{title:22} {'':8} {counts['float64']:9} {counts['float32']:9}")
+        print(f"{len(self.failures)} failures, {seconds:.0f} s")
         for net, found in self.failures:
             print(net, {name: error for name, error in found.items() if error > 0})
 
@@ -92,19 +90,22 @@ def errors_of_pass(net, done):
     return errors(found, partial(expected, net, done), net.dtype, floors)
 
 
-def expected(net, done, move):
-    """Return what torch makes of a pass; `move` is as in `random_nets.errors`."""
+def expected(net, done, rounding):
+    """Return what torch makes of a pass; `rounding` is as in `random_nets.errors`."""
 
-    def moved(x):
-        return x * torch.tensor(move(np.ones(x.shape)))
+    def move(x):
+        factors, shifts = map(torch.tensor, rounding(x.detach().numpy()))
+        return x * factors + shifts
+
+    move = None if rounding is None else move
 
     def tensor(array):
         x = torch.tensor(array.astype(np.float64))
-        return x if move is None else moved(x)
+        return x if move is None else move(x)
 
     def shard(shares, random, running):
         weights = zip(coefs, intercepts, strict=True)
-        return torch_nets.Shard(weights, shares, random, running, None if move is None else moved)
+        return torch_nets.Shard(weights, shares, random, running, move)
 
     # torch 2.13 computes wrong gradients from some maps that are not contiguous
     images, dy = (tensor(x).permute(0, 3, 1, 2).contiguous() for x in (done.images, done.dy))

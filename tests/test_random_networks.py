@@ -39,8 +39,14 @@ def balanced_directions(net, gradients):
     ]
 
 
-def expected(net, done, directions, move):
-    """Return the `results` of plain NumPy; `move` is as in `errors`."""
+def expected(net, done, directions, rounding):
+    """Return the `results` of plain NumPy; `rounding` is as in `errors`."""
+
+    def move(array):
+        factors, shifts = rounding(array.real)
+        return array * factors + shifts
+
+    move = None if rounding is None else move
     exact = (done.images, done.shares, done.dy, done.coefs + done.intercepts, done.running)
     images, shares, dy, weights, running = moved(move, exact)
     stepped = [w + 1j * plain_nets.STEP * d for w, d in zip(weights, directions, strict=True)]
