@@ -22,16 +22,31 @@ F = torch.nn.functional
 
 PLAIN = {"solver": "sgd", "momentum": 0, "learning_rate_init": 1.0, "alpha": 0}
 FIXED = {"shuffle": False, "standardize": False, "random_state": 0, "warm_start": True, "tol": 0}
-ACTIVATE = {"identity": lambda z: z, "logistic": torch.sigmoid, "tanh": torch.tanh}
+ACTIVATE = {
+    "identity": lambda z: z,
+    "logistic": torch.sigmoid,
+    "tanh": torch.tanh,
+    # `F.gelu` loses digits far below zero
+    "gelu": lambda z: z * torch.special.erfc(-z / np.sqrt(2)) / 2,
+}
 
 
 @dataclass
 class Shard:
-    """What layers see beside maps: weights yet to use, those of the samples, random numbers."""
+    """What layers see beside maps: weights yet to use, those of the samples, random numbers.
+
+    To predict, `running` are means and variances yet to use. `move` is applied to each layer's output
+    and wherever a `BatchNorm` reads its input, as rounding would be.
+    """
 
     weights: object
     shares: object
-    random: np.random.Generator
+    random: object
+    running: object = None
+    move: object = None
+
+    def moved(self, x):
+        return x if self.move is None else self.move(x)
 
 
 def activate(name, z):
@@ -73,18 +88,23 @@ def dense(layer, x, shard):
 def batch_norm(layer, x, shard):
     """Normalise by torch's function if all samples weigh the same, else by the weighted formulas."""
     coef, intercept = next(shard.weights)
-    if (shard.shares == shard.shares[0]).all():
+    if shard.running is not None:
+        mean, variance = next(shard.running)
+        return F.batch_norm(x, mean, variance, coef, intercept, eps=layer.epsilon)
+    alike = (shard.shares == shard.shares[0]).all()
+    if alike and shard.move is None and x[:, 0].numel() > 1:  # torch refuses a single number
         return F.batch_norm(x, None, None, coef, intercept, training=True, eps=layer.epsilon)
-    mean, variance = moments(x, shard.shares)
+    mean, variance = moments(x, shard.shares, shard.moved)
     normalised = (x - spread(mean)) / torch.sqrt(spread(variance) + layer.epsilon)
     return normalised * spread(coef) + spread(intercept)
 
 
-def moments(x, shares):
+def moments(x, shares, moved=lambda x: x):
     """Return the mean and the variance of each channel, each image counted by its share."""
     shares = shares[:, None] / shares.sum()
-    mean = (x.mean(dim=(2, 3)) * shares).sum(0)
-    return mean, (((x - spread(mean)) ** 2).mean(dim=(2, 3)) * shares).sum(0)
+    mean = (moved(x).mean(dim=(2, 3)) * shares).sum(0)
+    # a variance does not depend on the mean that it is taken around, except by rounding
+    return mean, (((moved(x) - spread(mean.detach())) ** 2).mean(dim=(2, 3)) * shares).sum(0)
 
 
 def spread(values):
@@ -93,7 +113,7 @@ def spread(values):
 
 def dropout(layer, x, shard):
     """Drop by the numbers that the shard's generator draws in skcnn's order of axes."""
-    if not layer.rate:
+    if not layer.rate or shard.running is not None:
         return x
     n_images, channels, rows, columns = x.shape
     drawn = shard.random.random((rows, channels, columns, n_images)).transpose(3, 1, 0, 2)
@@ -145,7 +165,7 @@ TRANSLATION = {
 def run(layers, x, shard):
     """Return what the layers make of a shard's maps."""
     for layer in layers:
-        x = TRANSLATION[type(layer)](layer, x, shard)
+        x = shard.moved(TRANSLATION[type(layer)](layer, x, shard))
     return x
 
 
