@@ -29,7 +29,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch_nets
-from random_nets import TOLERANCES, errors, kinds, least_gradient, nets, passes
+from random_nets import kinds, nets
+from random_passes import TOLERANCES, errors, least_gradient, passes
 
 from skcnn._model.network import Network
 

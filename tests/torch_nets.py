@@ -1,8 +1,7 @@
 """The networks of skcnn in torch, for one training step in double precision.
 
 Written for the parameters of skcnn's layers, with nothing of its code: torch.nn.functional computes,
-torch.autograd differentiates. Maps are (images, channels, rows, columns) here, weights lie as users
-see them in ``coefs_``.
+torch.autograd differentiates. Maps are (images, channels, rows, columns), weights as in ``coefs_``.
 """
 
 from dataclasses import dataclass
@@ -170,15 +169,17 @@ def run(layers, x, shard):
 
 
 def mean_loss(loss, logits, y, weights):
-    """Return the weighted mean of a loss; y as `skcnn.losses` has it, logits (images, outputs)."""
+    """Return weighted means of a loss, in the units of its outputs and in those of y."""
     y = torch.as_tensor(np.asarray(y))
     smoothing = getattr(loss, "label_smoothing", 0.0)
     if isinstance(loss, losses.CategoricalCrossEntropy):
         each = F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
     else:
         y = y.reshape(logits.shape).double()
-        each = element_losses(loss, logits, y, smoothing).sum(dim=1)
-    return (each * weights).sum() / weights.sum()
+        each = element_losses(loss, logits, y, smoothing)
+    each = (each.reshape(len(y), -1) * weights[:, None]).sum(dim=0) / weights.sum()
+    units = torch.tensor(np.broadcast_to(loss.units, each.shape).copy())
+    return (each / units).sum(), each.sum()
 
 
 def element_losses(loss, predicted, y, smoothing):
@@ -186,13 +187,16 @@ def element_losses(loss, predicted, y, smoothing):
     if isinstance(loss, losses.BinaryCrossEntropy | losses.MultilabelCrossEntropy):
         y = y * (1 - smoothing) + smoothing / 2
         return F.binary_cross_entropy_with_logits(predicted, y, reduction="none")
-    if isinstance(loss, losses.SquaredError):
-        return F.mse_loss(predicted, y, reduction="none") / 2
-    if isinstance(loss, losses.AbsoluteError):
-        return F.l1_loss(predicted, y, reduction="none")
+    scale, center = torch.tensor(loss.scale), torch.tensor(loss.center)
+    if isinstance(loss, losses.PoissonLoss):
+        log_rate = predicted + scale.log()
+        return F.poisson_nll_loss(log_rate, y, log_input=True, reduction="none")
+    predicted = predicted * scale + center
     if isinstance(loss, losses.HuberLoss):
         return F.huber_loss(predicted, y, reduction="none", delta=loss.delta)
-    return F.poisson_nll_loss(predicted, y, log_input=True, reduction="none")
+    if isinstance(loss, losses.AbsoluteError):
+        return F.l1_loss(predicted, y, reduction="none")
+    return F.mse_loss(predicted, y, reduction="none") / 2
 
 
 class Twin:
@@ -216,12 +220,7 @@ class Twin:
     def epoch(self, X, y, weights):
         """Train on each batch once, in the order given, and return the mean loss.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n_images, rows, columns, channels)
-        y : ndarray
-            As `skcnn.losses` has targets.
-        weights : ndarray of shape (n_images,)
+        X has shape (n_images, rows, columns, channels), y is as the loss has targets.
         """
         x = (X - self.estimator._model.center) / self.estimator._model.scale
         x, shares = torch.tensor(x).permute(0, 3, 1, 2), torch.tensor(weights)
@@ -239,14 +238,15 @@ class Twin:
     def _step(self, x, y, shares):
         """Update the weights once, and return the loss of a batch before."""
         penalty = sum((coef**2).sum() for coef in self.coefs)
-        loss = mean_loss(self.estimator._loss, self._logits(x, shares), y, shares)
-        loss = loss + self.estimator.alpha / 2 * penalty / shares.sum()
+        penalty = self.estimator.alpha / 2 * penalty / shares.sum()
+        loss = self.estimator._loss
+        objective, in_units = mean_loss(loss, self._logits(x, shares), y, shares)
         self.optimizer.zero_grad()
-        loss.backward()
+        (objective + penalty).backward()
         if self.estimator.clip_norm is not None:
             clip(self.coefs + self.intercepts, self.estimator.clip_norm)
         self.optimizer.step()
-        return loss.item()
+        return (in_units + penalty * loss.units.mean()).item()
 
     def _logits(self, x, shares):
         logits = []
@@ -267,16 +267,13 @@ def torch_optimizer(estimator, coefs, intercepts):
     moments = {"betas": (estimator.beta_1, estimator.beta_2), "eps": epsilon}
     if estimator.solver == "sgd":
         nesterov = estimator.nesterovs_momentum and estimator.momentum > 0
-        return torch.optim.SGD(
-            coefs + intercepts, lr=rate, momentum=estimator.momentum, nesterov=nesterov
-        )
+        how = {"lr": rate, "momentum": estimator.momentum, "nesterov": nesterov}
+        return torch.optim.SGD(coefs + intercepts, **how)
     if estimator.solver == "rmsprop":
         return torch.optim.RMSprop(coefs + intercepts, lr=rate, eps=epsilon)
     if estimator.solver == "adamw":
-        groups = [
-            {"params": coefs, "weight_decay": estimator.weight_decay},
-            {"params": intercepts, "weight_decay": 0},
-        ]
+        decays = ((coefs, estimator.weight_decay), (intercepts, 0))
+        groups = [{"params": arrays, "weight_decay": decay} for arrays, decay in decays]
         return torch.optim.AdamW(groups, lr=rate, **moments)
     adam = torch.optim.Adam(coefs + intercepts, lr=rate, **moments)
     adam.register_step_pre_hook(lambda *_: mlp_epsilon(adam, estimator))

@@ -10,7 +10,10 @@ BLOCK_SIZE = 1024 * 1024
 
 # Numbers in a row of a map and its widened copy, for one image, above which blocks are cut along the
 # columns as well.
-LONG_ROW = BLOCK_SIZE // 16
+LONG_ROW = BLOCK_SIZE // 4
+
+# Least width of a piece of a long row, in units of what it shares with its neighbour.
+LEAST_SHARES = 8
 
 # Numbers in a run of Winograd's tiles; so many rows of tiles are computed at once. Shorter runs cost
 # calls, longer ones leave the cache.

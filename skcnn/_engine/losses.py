@@ -254,7 +254,7 @@ class AbsoluteError(NumbersLoss):
         return _weighted_sums(losses, weights)
 
 
-class HuberLoss(SquaredError):
+class HuberLoss(NumbersLoss):
     """The loss of Huber (1964), summed over outputs: squared if small, absolute if large.
 
     Parameters
@@ -270,7 +270,8 @@ class HuberLoss(SquaredError):
     @property
     def units(self):
         """Squares of the scales, and scales times delta where delta is less than a scale."""
-        return super().units * np.minimum(self.delta / self.scale, 1)
+        with np.errstate(over="ignore"):
+            return np.square(self.scale) * np.minimum(self.delta / self.scale, 1)
 
     def gradient(self, logits, targets, weights):
         """Return the sums of the weighted losses, and overwrite `logits` with their gradient."""

@@ -6,8 +6,9 @@ the columns, a block stays in cache.
 """
 
 from functools import cache
+from itertools import pairwise
 
-from skcnn._engine.blocks import BLOCK_SIZE, LONG_ROW
+from skcnn._engine.blocks import BLOCK_SIZE, LEAST_SHARES, LONG_ROW
 
 
 class CropKernel:
@@ -183,16 +184,25 @@ class Piece:
 
 @cache
 def pieces_of(plan, kind, n_images):
-    """Return the pieces of a convolution of so many images; each has at least one input column."""
-    n_out, axis = plan.columns.n_out, plan.columns
-    width = max(kind.columns_at_once(plan, n_images), -(-axis.before // axis.stride) + 1)
-    n_pieces = max(n_out // width, 1)
-    width = -(-n_out // n_pieces)
-    width = -(-width // kind.COLUMN_STEP) * kind.COLUMN_STEP
-    starts = list(range(0, n_out, width))
-    if len(starts) > 1 and n_out - starts[-1] <= axis.after // axis.stride + 1:
-        starts.pop()  # a piece that would see padding alone
-    return [Piece(plan, a, b) for a, b in zip(starts, [*starts[1:], n_out], strict=True)]
+    """Return the pieces of a convolution of so many images.
+
+    The first and the last are as narrow as can be; all others, which see no padding, are of one width
+    and share buffers.
+    """
+    axis, step = plan.columns, kind.COLUMN_STEP
+    shared = -(-axis.extent // axis.stride)  # columns' worth of inputs that neighbours share
+    width = max(kind.columns_at_once(plan, n_images), LEAST_SHARES * shared) // step * step
+    first = max(-(-axis.before // axis.stride), 1)
+    first = -(-first // step) * step
+    n_inside = (axis.n_in + axis.before - axis.extent) // axis.stride + 1 - first
+    n_pieces = n_inside // max(width, step)
+    if n_pieces < 2:
+        return [Piece(plan, 0, axis.n_out)]
+    width = n_inside // n_pieces // step * step
+    edges = [0, *range(first, first + n_pieces * width + 1, width)]
+    if edges[-1] < axis.n_out:
+        edges.append(axis.n_out)
+    return [Piece(plan, a, b) for a, b in pairwise(edges)]
 
 
 def is_long(plan):

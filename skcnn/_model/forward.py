@@ -5,8 +5,11 @@ from functools import cached_property
 import numpy as np
 
 from skcnn._engine.blocks import even_slices
-from skcnn._model.shards import predicted_parts
+from skcnn._model.shards import SHARD_BYTES, predicted_parts
 from skcnn._workers.pool import open_pool
+
+# Bytes of the buffers of several numbers of images above which a worker drops those of the fewest.
+KEPT_BYTES = 3 * SHARD_BYTES // 2
 
 # Positions of maps that are transposed into features at once: 1,568 of 157 images took 0.6 of the time
 # of all at once, from 128 to 512 the same (Zen 5, 2026-11).
@@ -45,9 +48,13 @@ class Runner:
         return self.network.forward(maps, self.weights, works), works
 
     def _works(self, worker, n_images):
-        """Return a worker's buffers for so many images."""
+        """Return a worker's buffers for so many images; of large ones it keeps few."""
         key = worker, n_images
         if key not in self._workspaces:
+            own = [other for other in self._workspaces if other[0] == worker]
+            n_kept = n_images + sum(n for _, n in own)
+            if own and n_kept * self.network.bytes_per_image(self.dtype) > KEPT_BYTES:
+                del self._workspaces[min(own, key=lambda other: other[1])]
             how = self.dtype, self.learning, self.weights_stay
             self._workspaces[key] = self.network.workspaces(n_images, *how)
         return self._workspaces[key]

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from functools import cached_property
 
 import numpy as np
 
@@ -47,24 +46,22 @@ class Network:
         self.map_size = max([int(np.prod(image_shape)), *sizes])
         self.flops = sum(layer.flops(shape) for layer, shape in each)
         self._place_weights()
+        sizes = [self._n_kept(n_images) for n_images in (16, 32)]  # blocks of one size do not count
+        self._numbers_per_image = max((sizes[1] - sizes[0]) / 16, 1)
 
     @property
     def output_shape(self):
         return self.shapes[-1]
 
-    @cached_property
-    def _numbers_per_image(self):
-        """How many numbers all buffers have for each further image; blocks of one size have none."""
-        sizes = []
-        for n_images in (16, 32):
-            each = [
-                s.buffer_shapes(i, n_images)
-                for s, i in zip(self.steps, self.input_shapes, strict=False)
-            ]
-            shapes = [shape for shapes in each for shape in shapes.values()]
-            kept = [s for s in shapes if not isinstance(s, Scratch)]
-            sizes.append(sum(math.prod(s) / (4 if isinstance(s, Mask) else 1) for s in kept))
-        return max((sizes[1] - sizes[0]) / 16, 1)
+    def _n_kept(self, n_images):
+        """Return the numbers in all buffers for so many images that no other layer writes to."""
+        total = 0
+        for i, (step, shape) in enumerate(zip(self.steps, self.input_shapes, strict=False)):
+            for name, size in step.buffer_shapes(shape, n_images).items():
+                is_used = i > self.first_learned or name not in ("dx", "dz")
+                if is_used and not isinstance(size, Scratch):
+                    total += math.prod(size) / (4 if isinstance(size, Mask) else 1)
+        return total
 
     def bytes_per_image(self, dtype):
         """Return the bytes that buffers take for each image of a shard, roughly."""

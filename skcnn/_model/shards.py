@@ -21,8 +21,8 @@ SHARD_IMAGES = (16, 64)
 WORTHWHILE_SIZE = 64 * 1024
 
 # Bytes of all that a network keeps of a shard until its backward pass; fewer images make a shard if maps
-# are so large, 3 of 224x224 in the default network.
-SHARD_BYTES = 96 * 1024 * 1024
+# are so large, 8 of 224x224 in the default network.
+SHARD_BYTES = 165 * 1024 * 1024
 
 # Numbers in the largest map, and most images, of a part of a prediction, for which nothing need be kept
 # for a gradient. With maps of 28x28x8, pooled, parts of 157 images ran 13% faster than of 60, and parts
@@ -48,9 +48,15 @@ def images_per_shard(map_size, n_bytes=0):
 
 @cache
 def shard_slices(n_images, map_size, n_bytes=0):
-    """Return slices that cut a batch into nearly equal shards."""
+    """Return slices that cut a batch into nearly equal shards.
+
+    Large maps have shards of one size but for the last: each size has buffers of its own.
+    """
+    at_most = images_per_shard(map_size, n_bytes)
+    if at_most < images_per_shard(map_size):
+        return even_slices(n_images, -(-n_images // -(-n_images // at_most)))
     least = 2 if n_images * map_size > WORTHWHILE_SIZE and n_images > 1 else 1
-    n_shards = max(-(-n_images // images_per_shard(map_size, n_bytes)), least)
+    n_shards = max(-(-n_images // at_most), least)
     edges = np.linspace(0, n_images, n_shards + 1).round().astype(int)
     return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 

@@ -14,8 +14,8 @@ from skcnn._model.shards import predicted_parts, shard_slices
 from skcnn._training.optimizers import clip_norm
 
 # Bytes of the gradients of shards that are computed at once, but of so many shards at least.
-GRADIENT_BYTES = 64 * 1024 * 1024
-LEAST_GRADIENTS = 4
+GRADIENT_BYTES = 32 * 1024 * 1024
+LEAST_GRADIENTS = 2
 
 # Running statistics are measured with so many images, or with this share of many images. Twice as
 # many changed no accuracy by more than chance (400 digits, vgg_small() and resnet_small(), 2026-11).
