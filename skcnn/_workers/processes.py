@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import cache
 
 import numpy as np
+from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.backend.context import get_context
 
 from skcnn._workers.blas import UFUNC_BUFFER, release_if_held
@@ -55,6 +56,7 @@ class Worker:
         self._process = context.Process(
             target=serve, args=(other, life, self._lock), daemon=True, env=_ONE_THREAD
         )
+        resource_tracker.ensure_running()  # which, where it starts, unblocks the signal
         mask = getattr(signal, "pthread_sigmask", lambda how, signals: ())
         before = mask(getattr(signal, "SIG_BLOCK", 0), {signal.SIGINT})  # Ctrl-C is not for workers
         try:
