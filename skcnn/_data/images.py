@@ -292,7 +292,11 @@ def channel_statistics(X, image_shape, sample_weight):
     variance = np.zeros(channels)
     for part in even_slices(len(X), n_block):
         block = X[part].reshape(-1, X.shape[1] // channels, channels) - center
-        variance += share[part] @ np.square(block, out=block).sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            variance += share[part] @ np.square(block, out=block).sum(axis=1)
+    if not np.isfinite(variance).all():  # the squares of large numbers overflow
+        unit = max(abs(float(X.max())), abs(float(X.min())))
+        return [unit * part for part in channel_statistics(X / unit, image_shape, sample_weight)]
     scale = np.sqrt(variance)
     noise = 10 * np.finfo(np.float64).eps * np.abs(center)
     scale[scale <= np.maximum(noise, np.finfo(np.float32).tiny)] = 1

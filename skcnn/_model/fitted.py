@@ -33,11 +33,21 @@ class FittedNetwork:
             return
         X = check_images_as_fitted(X, self, finite=False)
         images = self._model.images(X, checked_for=type(self).__name__)
-        yield self._model.outputs(images, self.n_jobs).reshape(len(X), -1)
+        yield self._finite_outputs(images)
         plan = check_augment(self.augment, self.image_shape_) if self.n_test_augment else None
         for number in range(1, 1 + self.n_test_augment * (plan is not None)):
             changed = AugmentedImages(images, plan, epoch_key(self._progress.seed, -number))
-            yield self._model.outputs(changed, self.n_jobs).reshape(len(X), -1)
+            yield self._finite_outputs(changed)
+
+    def _finite_outputs(self, images):
+        """Return the outputs for `Images`; raise a `ValueError` if some overflow."""
+        outputs = self._model.outputs(images, self.n_jobs).reshape(len(images), -1)
+        if not np.isfinite(outputs).all():
+            raise ValueError(
+                "X must hold images of about the same scale as those in fit. Got some whose outputs "
+                "became non-finite instead."
+            )
+        return outputs
 
     def _mean_outputs(self, X, transform):
         """Return the mean of ``transform(outputs)`` over the images and their augmented copies."""

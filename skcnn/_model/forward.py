@@ -78,7 +78,8 @@ class Prediction:
     def __call__(self, item, worker):
         """Write the outputs of one part."""
         part = self.parts[item]
-        y, _ = self._runner.output(self._images, part, worker)
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, _ = self._runner.output(self._images, part, worker)
         _write_images(y, self._outputs[part])
 
 

@@ -124,13 +124,17 @@ class TrainingJob:
         return [self.task.network.views(vector) for vector in self.grads]
 
     def __call__(self, item, worker, *numbers):
-        """Do an item: train with four numbers, measure statistics with three, predict with none."""
-        if len(numbers) == 4:
-            self._train_shard(item, worker, *numbers)
-        elif numbers:
-            self._measure_shard(item, worker, *numbers)
-        else:
-            self._predict_part(item, worker)
+        """Do an item: train with four numbers, measure statistics with three, predict with none.
+
+        Numbers that overflow or are none are found after the epoch, which says what to do.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            if len(numbers) == 4:
+                self._train_shard(item, worker, *numbers)
+            elif numbers:
+                self._measure_shard(item, worker, *numbers)
+            else:
+                self._predict_part(item, worker)
 
     def _train_shard(self, item, worker, start, stop, first, step):
         """Write the gradients and the sum of losses of one shard of a batch; `first` is that of item 0."""
@@ -214,6 +218,10 @@ class Trainer:
 
         The loss is a sum over images, in parts; `number` is the step's.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._step(batch, number, rate, total_weight)
+
+    def _step(self, batch, number, rate, total_weight):
         penalty = self._penalty()
         loss, grads = self._run_shards(batch, number)
         if self.task.alpha:
