@@ -202,3 +202,10 @@ def test_maps_make_no_tables(where):
             extractor.transform(FLAT.reshape(24, 6, 6))
         extractor.set_output(transform="default")
         assert extractor.transform(FLAT.reshape(24, 6, 6)).ndim == 4
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", "neg_log_loss"])
+def test_held_out_samples_without_a_class(scoring):
+    X = FLAT.reshape(24, 6, 6)
+    with pytest.raises(ValueError, match=f"each class for scoring='{scoring}'. Got none of .2."):
+        network(scoring=scoring).fit(X, Y, X_val=X[Y < 2], y_val=Y[Y < 2])

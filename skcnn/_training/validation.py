@@ -62,6 +62,20 @@ class Validation:
         kwargs = {"sample_weight": self._weights} if self._scoring is None else {}
         try:
             score = _as_number(self._score(fitted, self._X, self._y, **kwargs), self._scoring)
+        except ValueError as error:
+            self._explain_missing_classes(error)
+            raise
         finally:
             del fitted._known_outputs
         return score, self._loss.mean(outputs.T, self._targets, self._weights)
+
+    def _explain_missing_classes(self, error):
+        """Raise a `ValueError` that says so if some classes have no held-out sample."""
+        classes = getattr(self._fitted, "classes_", ())
+        missing = np.setdiff1d(classes, self._y) if np.ndim(self._y) == 1 else ()
+        if len(missing):
+            raise ValueError(
+                f"The held-out samples must hold each class for scoring={self._scoring!r}. Got none of "
+                f"{missing.tolist()} instead: hold out some of each class, or choose another scoring. "
+                f"{error}"
+            ) from None
