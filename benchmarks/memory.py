@@ -1,7 +1,8 @@
-"""Peak memory of `CNNClassifier.fit` and `predict` on 60,000 images of 28x28 bytes.
+"""Peak memory of `CNNClassifier.fit` and `predict` on 60,000 images of 28x28 bytes, or on large images.
 
     python benchmarks/memory.py
     SKCNN_DATA=../shared/data python benchmarks/memory.py         # MNIST, from mnist.npz there
+    python benchmarks/memory.py --large     # large images and long signals, the default network
 
 Each figure comes from a fresh process. With X in memory it is what is needed over the loaded data;
 with X as a memory map, over the interpreter with all imports done, the mapped pages included.
@@ -30,6 +31,22 @@ from skcnn import CNNClassifier
 MB = 1e6
 BOUNDS = {"in memory": 150, "memory map": 200}  # MB
 STATUS = Path("/proc/self/status")
+
+# Shape of an image, number of images, float type, number of classes: batches of up to 10 million values.
+LARGE = [
+    ("50001", 40, "float32", 2),
+    ("50001", 200, "float32", 2),
+    ("5000", 200, "float64", 2),
+    ("200000", 50, "float32", 2),
+    ("1000000", 10, "float32", 2),
+    ("16x3000", 200, "float32", 2),
+    ("128x128x3", 200, "float64", 10),
+    ("224x224", 40, "float32", 2),
+    ("224x224", 250, "float32", 10),
+    ("300x300", 100, "float64", 5),
+    ("500x500x3", 13, "float32", 2),
+]
+LARGE_BOUND = 300  # MB
 
 
 def status(name):
@@ -111,6 +128,37 @@ def in_fresh_process(folder, *case):
     return json.loads(ran.stdout)
 
 
+def measure_large(shape, n_images, dtype, n_classes):
+    """Print, as JSON, the bytes that `fit` and `predict` of the default network need over the data."""
+    shape = tuple(map(int, shape.split("x")))
+    shape = (1, *shape) if len(shape) == 1 else shape
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((int(n_images), *shape), dtype=dtype)
+    y = np.arange(len(X)) % int(n_classes)
+    clf = CNNClassifier(max_iter=1, random_state=0)
+    clf.fit(X[: int(n_classes), :, :8], y[: int(n_classes)])  # imports what a fit needs
+    needed = []
+    for action in (lambda: clf.fit(X, y), lambda: clf.predict(X)):
+        before = resident_memory()
+        reset_peak()
+        action()
+        needed.append(peak_memory() - before)
+    print(json.dumps(needed))
+
+
+def large():
+    """Print a table of large images and long signals."""
+    print(f"# Memory of large images, {date.today()}\n")
+    print("| image | images | float type | classes | MB needed to fit | to predict | bound |")
+    print("|---|---|---|---|---|---|---|")
+    for case in LARGE:
+        command = [sys.executable, "-W", "ignore", __file__, "--large-case", *map(str, case)]
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        fit, predict = (n / MB for n in json.loads(ran.stdout))
+        cells = " | ".join(map(str, case))
+        print(f"| {cells} | {fit:.0f} | {predict:.0f} | {LARGE_BOUND} |", flush=True)
+
+
 def main():
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -118,7 +166,15 @@ def main():
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--images", type=int, default=60000)
     parser.add_argument("--case", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--large-case", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.large_case:
+        measure_large(*arguments.large_case)
+        return
+    if arguments.large:
+        large()
+        return
     if arguments.case:
         folder, net, source, action, n_threads = arguments.case
         measure(Path(folder), net, source, action, int(n_threads))
