@@ -13,15 +13,7 @@ from skcnn._engine.blocks import VECTOR_BLOCK, even_slices
 
 
 class Optimizer(ABC):
-    """Base class of optimizers, whose arrays have one element per weight.
-
-    Attributes
-    ----------
-    n_numbers : int
-        Length of the tuple that `begin_step` returns.
-    """
-
-    n_numbers = 1
+    """Base class of optimizers, whose arrays have one element per weight."""
 
     def step(self, weights, grads, learning_rate):
         """Update `weights` in place; `grads` is overwritten."""
@@ -55,8 +47,6 @@ class Optimizer(ABC):
 
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015), with MLPClassifier's parameters and update."""
-
-    n_numbers = 2
 
     def __init__(self, weights, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         self.beta_1 = beta_1
@@ -115,8 +105,6 @@ class AdamW(Adam):
     beta_1, beta_2, epsilon : float
         As in `Adam`, but `epsilon` is added to the bias-corrected root, as in the paper of Adam.
     """
-
-    n_numbers = 3
 
     def __init__(self, weights, n_coefs, weight_decay=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
         super().__init__(weights, beta_1, beta_2, epsilon)
