@@ -77,6 +77,8 @@ def _items(X):
 def _as_array(item):
     """Return an item as an array, of objects if it is none."""
     try:
-        return np.asarray(item.to_list() if hasattr(item, "to_list") else item)
+        array = np.asarray(item.to_list() if hasattr(item, "to_list") else item)
+        is_nested = array.dtype == object and array.ndim == 1
+        return np.array([_as_array(row) for row in array]) if is_nested else array
     except (TypeError, ValueError):
         return np.empty(1, object)
