@@ -1,13 +1,9 @@
-"""Settings of the property tests, and the kinds of workers that fits are tested with."""
+"""The kinds of workers that fits are tested with."""
 
 import pytest
-from hypothesis import settings
 from reference import use_workers
 
 from skcnn._model import shards
-
-settings.register_profile("skcnn", deadline=None, derandomize=True, database=None)
-settings.load_profile("skcnn")
 
 
 @pytest.fixture(params=["processes", "threads"])

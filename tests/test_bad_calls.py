@@ -4,12 +4,10 @@
 import re
 import warnings
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from subjects import *
 
 from skcnn import *
 from skcnn.architectures import *
@@ -17,6 +15,11 @@ from skcnn.filters import *
 from skcnn.inspection import *
 from skcnn.layers import *
 from skcnn.versions import *
+
+pytest.importorskip("pandas")
+plt = pytest.importorskip("matplotlib.pyplot")
+
+from subjects import *  # noqa: E402
 
 # A name, what is misused, the call, the error, and what its message holds, with gaps. A call of
 # `fit` is also made of a fitted estimator with the same parameters.
