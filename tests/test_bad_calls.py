@@ -16,7 +16,6 @@ from skcnn.inspection import *
 from skcnn.layers import *
 from skcnn.versions import *
 
-pytest.importorskip("pandas")
 plt = pytest.importorskip("matplotlib.pyplot")
 
 from subjects import *  # noqa: E402
