@@ -1,4 +1,6 @@
-"""The kinds of workers that fits are tested with."""
+"""The kinds of workers that fits are tested with, and the examples that need other packages."""
+
+from importlib.util import find_spec
 
 import pytest
 from reference import use_workers
@@ -13,3 +15,14 @@ def workers(request, monkeypatch):
     use_workers(monkeypatch, request.param)
     yield request.param
     shards.shard_slices.cache_clear()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the examples of docstrings and of the documentation that need a package that is absent."""
+    signs = {"matplotlib": ("matplotlib", "Display"), "pandas": ("pandas", "as_frame")}
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            source = "".join(example.source for example in item.dtest.examples)
+            for package, words in signs.items():
+                if find_spec(package) is None and any(word in source for word in words):
+                    item.add_marker(pytest.mark.skip(reason=f"needs {package}"))

@@ -12,6 +12,7 @@ from skcnn.inspection import check_gradients, saliency
 from skcnn.layers import Conv, Dense, MaxPool, Residual
 
 pd = pytest.importorskip("pandas")
+plt = pytest.importorskip("matplotlib.pyplot")
 
 N, NAN = 12, np.nan
 X = np.random.default_rng(0).normal(size=(N, 6, 6))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from subjects import *
 
 from skcnn import *
 from skcnn.architectures import *
@@ -15,10 +16,6 @@ from skcnn.filters import *
 from skcnn.inspection import *
 from skcnn.layers import *
 from skcnn.versions import *
-
-plt = pytest.importorskip("matplotlib.pyplot")
-
-from subjects import *  # noqa: E402
 
 # A name, what is misused, the call, the error, and what its message holds, with gaps. A call of
 # `fit` is also made of a fitted estimator with the same parameters.
@@ -101,7 +98,7 @@ BAD_CALLS = [
     ("w NaN", CLF, pieces(X, Y, None, R * NAN), ValueError, "Input sample_weight contains NaN"),
     ("w inf", REG, pieces(X, R, R + np.inf), ValueError, "Input sample_weight contains infinity"),
     ("w shorter", clf(), fits(X, Y, R[1:]), ValueError, "sample_weight.shape == (11,)"),
-    ("w 2-D", clf(), fits(X, Y, MANY), ValueError, "sample_weight must ... 2D array"),
+    ("w 2-D", clf(), fits(X, Y, MANY), ValueError, "sample_weight must ... 1D array"),
     ("w text", reg(), fits(X, R, "balanced"), ValueError, "sample_weight must ... 'balanced'"),
     ("w dict", clf(), fits(X, Y, {0: 1.0}), TypeError, "sample_weight must ... 'dict'"),
     ("w of score", REG, lambda e: e.score(X, R, R[1:]), ValueError, "inconsistent ... 11]"),
