@@ -18,7 +18,7 @@ def workers(request, monkeypatch):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip the examples of docstrings and of the documentation that need a package that is absent."""
+    """Skip the examples of docstrings and documents that need a package that is absent."""
     signs = {"matplotlib": ("matplotlib", "Display"), "pandas": ("pandas", "as_frame")}
     for item in items:
         if isinstance(item, pytest.DoctestItem):
