@@ -1,13 +1,11 @@
-"""Settings of the property tests, and the kinds of workers that fits are tested with."""
+"""The kinds of workers that fits are tested with, and the examples that need other packages."""
+
+from importlib.util import find_spec
 
 import pytest
-from hypothesis import settings
 from reference import use_workers
 
 from skcnn._model import shards
-
-settings.register_profile("skcnn", deadline=None, derandomize=True, database=None)
-settings.load_profile("skcnn")
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -17,3 +15,14 @@ def workers(request, monkeypatch):
     use_workers(monkeypatch, request.param)
     yield request.param
     shards.shard_slices.cache_clear()
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the examples of docstrings and documents that need a package that is absent."""
+    signs = {"matplotlib": ("matplotlib", "Display"), "pandas": ("pandas", "as_frame")}
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            source = "".join(example.source for example in item.dtest.examples)
+            for package, words in signs.items():
+                if find_spec(package) is None and any(word in source for word in words):
+                    item.add_marker(pytest.mark.skip(reason=f"needs {package}"))

@@ -4,7 +4,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from hypothesis import strategies as st
+from properties import st
 
 from skcnn._engine.activations import ACTIVATIONS
 from skcnn.layers import (

@@ -3,9 +3,11 @@
 Images here are channels-last, (images, rows, columns, channels), as users have them.
 """
 
+import os
 import time
 
 import numpy as np
+import pytest
 from scipy.signal import correlate
 from scipy.special import erf, expit
 
@@ -13,6 +15,9 @@ from skcnn._engine.buffers import Buffers, Zeros
 from skcnn._model import shards
 from skcnn._workers import pool as pools
 from skcnn.layers.base import Shard, Workspace
+
+NO_PROCESSES = os.environ.get("SKCNN_PROCESSES") == "0"
+needs_processes = pytest.mark.skipif(NO_PROCESSES, reason="SKCNN_PROCESSES is 0")
 
 ACTIVATE = {
     "identity": lambda z: z,
@@ -209,8 +214,11 @@ def scaled_up(weights):
 def use_workers(monkeypatch, kind):
     """Have fits with several workers use "processes" or "threads", however small they are.
 
-    Processes that are starting are waited for; else a short fit would end without them.
+    Processes that are starting are waited for; else a short fit would end without them. Where the
+    environment forbids processes, a test that uses them is skipped.
     """
+    if kind == "processes" and NO_PROCESSES:
+        pytest.skip("SKCNN_PROCESSES is 0")
     monkeypatch.setattr(pools, "WORKER_FLOPS", -1)
     monkeypatch.setattr(pools, "START_FLOPS", -1)
     monkeypatch.setattr(shards, "WORTHWHILE_SIZE", 1)

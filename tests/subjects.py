@@ -4,12 +4,15 @@ import copy
 
 import joblib
 import numpy as np
-import pandas as pd
+import pytest
 from scipy import sparse
 
 from skcnn import CNNClassifier, CNNRegressor, ConvFeatureExtractor
 from skcnn.inspection import check_gradients, saliency
 from skcnn.layers import Conv, Dense, MaxPool, Residual
+
+pd = pytest.importorskip("pandas")
+plt = pytest.importorskip("matplotlib.pyplot")
 
 N, NAN = 12, np.nan
 X = np.random.default_rng(0).normal(size=(N, 6, 6))

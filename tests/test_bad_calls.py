@@ -4,7 +4,6 @@
 import re
 import warnings
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
@@ -99,7 +98,7 @@ BAD_CALLS = [
     ("w NaN", CLF, pieces(X, Y, None, R * NAN), ValueError, "Input sample_weight contains NaN"),
     ("w inf", REG, pieces(X, R, R + np.inf), ValueError, "Input sample_weight contains infinity"),
     ("w shorter", clf(), fits(X, Y, R[1:]), ValueError, "sample_weight.shape == (11,)"),
-    ("w 2-D", clf(), fits(X, Y, MANY), ValueError, "sample_weight must ... 2D array"),
+    ("w 2-D", clf(), fits(X, Y, MANY), ValueError, "sample_weight must ... 1D array"),
     ("w text", reg(), fits(X, R, "balanced"), ValueError, "sample_weight must ... 'balanced'"),
     ("w dict", clf(), fits(X, Y, {0: 1.0}), TypeError, "sample_weight must ... 'dict'"),
     ("w of score", REG, lambda e: e.score(X, R, R[1:]), ValueError, "inconsistent ... 11]"),

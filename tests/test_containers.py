@@ -3,7 +3,6 @@
 from collections import deque
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -38,18 +37,21 @@ CONTAINERS = {
     "lists in a list": [image.tolist() for image in IMAGES],
     "objects": BOXED,
     "a column of objects": BOXED[:, None],
-    "series": pd.Series(list(IMAGES)),
-    "frame": pd.DataFrame({"image": list(IMAGES)}),
-    "series of lists": pd.Series([image.tolist() for image in IMAGES]),
     "deque": deque(IMAGES),
     "values": dict(enumerate(IMAGES)).values(),
     "collection": Listed(),
     "masked, no value masked": np.ma.MaskedArray(IMAGES, mask=False),
 }
+FRAMES = {
+    "series": lambda pd: pd.Series(list(IMAGES)),
+    "frame": lambda pd: pd.DataFrame({"image": list(IMAGES)}),
+    "series of lists": lambda pd: pd.Series([image.tolist() for image in IMAGES]),
+}
 
 
-@pytest.mark.parametrize("X", CONTAINERS.values(), ids=CONTAINERS)
-def test_collections_of_images_are_stacked(X):
+@pytest.mark.parametrize("name", [*CONTAINERS, *FRAMES])
+def test_collections_of_images_are_stacked(name):
+    X = CONTAINERS[name] if name in CONTAINERS else FRAMES[name](pytest.importorskip("pandas"))
     result = stacked(X)
     assert type(result) is np.ndarray
     assert_array_equal(result, IMAGES)
@@ -67,8 +69,13 @@ def test_columns_of_polars():
         assert_array_equal(stacked(X), IMAGES)
 
 
-@pytest.mark.parametrize("wrap", [list, pd.Series, deque, lambda items: pd.DataFrame({"i": items})])
-def test_images_of_several_shapes_are_named(wrap):
+@pytest.mark.parametrize("kind", ["list", "deque", "series", "frame"])
+def test_images_of_several_shapes_are_named(kind):
+    if kind in FRAMES:
+        pd = pytest.importorskip("pandas")
+        wrap = pd.Series if kind == "series" else lambda items: pd.DataFrame({"i": items})
+    else:
+        wrap = list if kind == "list" else deque
     images = [*IMAGES[:3], RNG.normal(size=(5, 7)), RNG.normal(size=(4, 6))]
     with pytest.raises(ValueError, match=r"X\[0\] of shape \(5, 6\) and X\[3\] of shape \(5, 7\)"):
         CNNClassifier((Conv(2),)).fit(wrap(images), [0, 1, 0, 1, 0])
@@ -132,6 +139,7 @@ def test_integers_far_from_zero_keep_their_digits(dtype, filters):
 
 
 def test_a_row_of_a_table_is_like_a_row_of_an_array():
+    pd = pytest.importorskip("pandas")
     X = pd.DataFrame(RNG.normal(size=(24, 30)), columns=[f"p{i}" for i in range(30)])
     clf = CNNClassifier((Conv(2),), image_shape=(5, 6), max_iter=1, random_state=0).fit(X, Y)
     assert_array_equal(clf.predict_proba(X), clf.predict_proba(X.to_numpy()))

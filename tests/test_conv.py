@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from properties import given, st
 from reference import run, to_images, to_maps
 from sklearn.base import clone
 

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 import reference
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.testing import assert_allclose, assert_array_equal
+from properties import assume, given, settings, st
 from threadpoolctl import threadpool_limits
 
 from skcnn import ConvFeatureExtractor

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from properties import given, settings, st
 from reference import conv, pool, run, to_images, to_maps
 from sklearn.datasets import load_digits
 

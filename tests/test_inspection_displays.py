@@ -1,7 +1,6 @@
 """The displays: what they hold, what they draw on, what they refuse."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -110,6 +109,7 @@ def test_feature_maps(digits, signal):
     assert one.axes_.shape == (1,)
     assert len(one.axes_[0].images) == 2
     assert "0 Conv: 8 x 8 x 6, 2 of 6 maps" in drawn(one)
+    pd = pytest.importorskip("pandas")
     both = FeatureMapDisplay.from_estimator(digits, pd.DataFrame(X), layers=["output softmax"])
     assert_allclose([bar.get_height() for bar in both.axes_[0].patches], trace["output softmax"][0])
     assert len(FeatureMapDisplay.from_estimator(signal, SIGNALS).axes_[1].lines) == 12

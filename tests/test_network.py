@@ -129,7 +129,7 @@ def test_outputs_of_several_parts(n_jobs, workers):
 
 
 @stacks
-@pytest.mark.parametrize(("shape", "n_classes"), zip(SHAPES, [3, 2, 4], strict=True))
+@pytest.mark.parametrize(("shape", "n_classes"), list(zip(SHAPES, [3, 2, 4], strict=True)))
 def test_gradients(layers, shape, n_classes):
     """A plain step of size one shows the gradient."""
     clf, X, y = example(layers, shape, n_classes)

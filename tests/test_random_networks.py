@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import plain_nets
-from hypothesis import HealthCheck, given, settings
+from properties import HealthCheck, given, settings
 from random_nets import nets
 from random_passes import TOLERANCES, errors, least_gradient, passes
 

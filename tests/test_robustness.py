@@ -7,7 +7,6 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import joblib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -222,6 +221,7 @@ def test_a_scorer_really_predicts_and_sees_a_fitted_estimator():
 
 
 def test_displays_name_a_bad_index_and_a_bad_number_of_titles():
+    plt = pytest.importorskip("matplotlib.pyplot")
     clf = network().fit(X, Y)
     for image in (99, -61, 1.0, True):
         with pytest.raises(ValueError, match="image must be an index of 60 images"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reference import use_workers
+from reference import needs_processes, use_workers
 from test_workers import Multiply, on_linux
 
 from skcnn import CNNClassifier, stop_workers
@@ -102,6 +102,7 @@ def program(seconds):
 
 
 @on_linux
+@needs_processes
 def test_workers_and_memory_end_with_a_program_that_is_killed():
     with program(60) as parent:
         assert parent.stdout.readline() == "the program runs\n"
@@ -117,6 +118,7 @@ def test_workers_and_memory_end_with_a_program_that_is_killed():
 
 
 @on_linux
+@needs_processes
 def test_an_interrupt_reaches_the_program_once_and_no_worker():
     """Ctrl-C goes to all processes of a terminal; a worker must not run the user's program."""
     with program(60) as parent:
@@ -130,6 +132,7 @@ def test_an_interrupt_reaches_the_program_once_and_no_worker():
 
 
 @on_linux
+@needs_processes
 def test_an_interrupt_while_workers_start_is_not_seen_by_them():
     with program(60) as parent:
         assert parent.stdout.readline() == "the program runs\n"
@@ -271,6 +274,7 @@ def test_files_lie_elsewhere_where_memory_has_no_room(monkeypatch, tmp_path):
 
 
 @on_linux
+@needs_processes
 def test_answers_to_an_earlier_pool_are_not_taken_for_those_to_the_next(monkeypatch):
     monkeypatch.setattr(pools, "START_FLOPS", -1)
     stop_workers()

@@ -9,7 +9,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from reference import use_workers
+from reference import needs_processes, use_workers
 
 from skcnn import stop_workers
 from skcnn._workers import pool as pools
@@ -210,6 +210,7 @@ def test_idle_workers_are_used_again(monkeypatch):
     assert found[0] == found[1]
 
 
+@needs_processes
 def test_two_pools_share_the_number_of_processes(monkeypatch):
     monkeypatch.setattr(pools, "START_FLOPS", -1)
     stop_workers()
@@ -273,20 +274,34 @@ def test_arrays_of_the_users_keep_their_kind_in_workers(monkeypatch):
     assert plain[0] == -1
 
 
-@pytest.mark.parametrize("part", ["lock", "process"])
-def test_threads_do_the_work_where_the_system_allows_no_processes(monkeypatch, part):
+@pytest.mark.parametrize("part", ["lock", "process", "setting"])
+def test_threads_do_the_work_where_there_may_be_no_processes(monkeypatch, part):
     def refuse(*arguments):
         raise OSError("not here")
 
     stop_workers()
     monkeypatch.setattr(pools, "START_FLOPS", -1)
-    monkeypatch.setattr(processes, "ticket_lock" if part == "lock" else "Worker", refuse)
+    if part == "setting":
+        monkeypatch.setenv("SKCNN_PROCESSES", "0")
+    else:
+        monkeypatch.setattr(processes, "ticket_lock" if part == "lock" else "Worker", refuse)
     with open_pool(2) as pool:
+        assert not pool._workers
         results, seen = pool.array((20,), float), pool.array((20,), np.int64)
         results[...], seen[...] = 0, 0
         pool.start(Multiply(results, seen))
         pool.run(20, 1)
         assert results.tolist() == list(range(20))
+        assert set(seen.tolist()) == {os.getpid(), os.getpid() + 1}
+
+
+@needs_processes
+@pytest.mark.parametrize("value", ["1", "2", ""])
+def test_other_values_of_the_setting_change_nothing(monkeypatch, value):
+    monkeypatch.setenv("SKCNN_PROCESSES", value)
+    use_workers(monkeypatch, "processes")
+    with open_pool(2) as pool:
+        assert len(pool._workers) == 1
 
 
 def test_threads_of_joblib_have_one_worker_each_whatever_the_environment(monkeypatch):

@@ -167,8 +167,10 @@ def hire(pool, n, may_start):
     """Return up to `n` worker processes for a pool, and the lock under which they take tickets.
 
     Free processes come first, then new ones if they may be started. Where the system allows no
-    process or no lock, there are none.
+    process or no lock, or the environment sets ``SKCNN_PROCESSES=0``, there are none.
     """
+    if os.environ.get("SKCNN_PROCESSES") == "0":
+        return [], None
     with _lock:
         try:
             lock = ticket_lock()
