@@ -31,7 +31,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from skcnn import CNNClassifier, ConvFeatureExtractor, stop_workers
 from skcnn._model import shards
@@ -41,6 +41,7 @@ from skcnn.layers import Conv, Dense, Layer, MaxPool
 
 X, Y = np.random.default_rng(0).normal(size=(256, 12, 12)), np.arange(256) % 3
 LAYERS = (Conv(4), MaxPool(), Dense(8))
+BLAS = ThreadpoolController().select(user_api="blas")
 LONGEST = 120  # seconds that a call may take before it is taken to hang
 
 
@@ -78,19 +79,18 @@ def soon(condition, seconds):
     """Wait until a condition holds, and return whether it does within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
+        gc.collect()
         time.sleep(0.01)
     return condition()
 
 
 def settings():
     """Return the numbers of threads of BLAS and the size of NumPy's buffer."""
-    blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
-    return blas, np.getbufsize()
+    return [library.num_threads for library in BLAS.lib_controllers], np.getbufsize()
 
 
 def children():
     """Return the ids of this process's children, those that have ended aside."""
-    gc.collect()
     multiprocessing.active_children()  # which takes note of their ends
     tasks = Path("/proc/self/task").glob("*/children")
     return {int(pid) for task in tasks for pid in task.read_text().split()}
