@@ -326,3 +326,20 @@ def test_an_interrupt_does_not_confuse_the_tracker_of_shared_memory(monkeypatch,
     arrays.close()
     assert not tracker.names
     assert shared_folders(os.getpid()) == before
+
+
+LEAVES = """
+from skcnn._workers.processes import Worker, ticket_lock
+
+worker = Worker(ticket_lock())
+worker._connection.close()
+worker._process.join(60)
+"""
+
+
+@on_linux
+def test_a_worker_that_is_left_ends_without_a_word():
+    """It printed the traceback of a `BrokenPipeError`, now and then after an interrupt."""
+    ran = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=90)
+    assert ran.stderr == ""
+    assert ran.returncode == 0

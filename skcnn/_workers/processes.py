@@ -242,13 +242,16 @@ def serve(connection, life, lock):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     np.setbufsize(UFUNC_BUFFER)
+    with suppress(EOFError, OSError):  # the process that it works for has left it
+        _answer(connection, lock)
+
+
+def _answer(connection, lock):
+    """Answer the messages of a connection."""
     connection.send_bytes(b"")
     job, tickets, is_there = None, None, _looker(connection)
     while job is not None or connection.poll(IDLE_SECONDS):
-        try:
-            message = _receive_soon(connection, is_there)
-        except (EOFError, OSError):
-            return
+        message = _receive_soon(connection, is_there)
         error = b""
         try:
             if message[:1] == _RUN:
