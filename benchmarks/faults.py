@@ -186,6 +186,7 @@ class Interrupts:
 def interrupts(arguments):
     """Interrupt each call at random points."""
     subject = Interrupts()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's `&` has it ignore
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     for name in subject.estimators:
         for n_jobs in (1, 2):
