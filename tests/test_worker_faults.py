@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,59 @@ def test_answers_to_an_earlier_pool_are_not_taken_for_those_to_the_next(monkeypa
             pool.start(Multiply(results, seen))
             pool.run(20, 1)
             assert len(set(seen.tolist())) == 2
+
+
+class Tracker:
+    """Stands in for joblib's resource tracker; an interrupt comes before or after one of its calls."""
+
+    def __init__(self, interrupted):
+        self.names, self.calls, self.interrupted = set(), [], interrupted
+
+    def register(self, name, kind):
+        self._call("register", lambda: self.names.add(name))
+
+    def unregister(self, name, kind):
+        self._call("unregister", lambda: self.names.remove(name))
+
+    def _call(self, method, work):
+        self.calls.append(method)
+        call, when = self.interrupted
+        if len(self.calls) == call and when == "before":
+            raise KeyboardInterrupt
+        work()
+        if len(self.calls) == call:
+            raise KeyboardInterrupt
+
+
+@on_linux
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_interrupt_does_not_confuse_the_tracker_of_shared_memory(monkeypatch, call, when):
+    """It printed a `KeyError` where a folder was unregistered twice."""
+    before = shared_folders(os.getpid())
+    monkeypatch.setattr(shared, "resource_tracker", tracker := Tracker((call, when)))
+    arrays = shared.SharedArrays()
+    with suppress(KeyboardInterrupt):
+        arrays.empty((3,), float)
+        arrays.close()
+    assert len(tracker.calls) == call
+    arrays.close()
+    assert not tracker.names
+    assert shared_folders(os.getpid()) == before
+
+
+LEAVES = """
+from skcnn._workers.processes import Worker, ticket_lock
+
+worker = Worker(ticket_lock())
+worker._connection.close()
+worker._process.join(60)
+"""
+
+
+@on_linux
+def test_a_worker_that_is_left_ends_without_a_word():
+    """It printed the traceback of a `BrokenPipeError`, now and then after an interrupt."""
+    ran = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=90)
+    assert ran.stderr == ""
+    assert ran.returncode == 0

@@ -75,7 +75,25 @@ class Odd(Exception):
 
     def __init__(self, text):
         super().__init__(text)
-        self.held = lambda: text
+        self.held = threading.Lock()
+
+
+class Unsure(Exception):
+    """An exception whose text would grow if its constructor were called again."""
+
+    def __init__(self, what, number=3):
+        super().__init__(f"{what} {number}")
+
+
+class Unmade(Exception):
+    """An exception that nothing but its constructor can make, nor pickle."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what, threading.Lock()
+
+    def __str__(self):
+        return self.what[0]
 
 
 class Silent(Exception):
@@ -89,6 +107,8 @@ ERRORS = {
     "value": lambda: ValueError("no good"),
     "two arguments": lambda: Twice("no good", 3),
     "not picklable": lambda: Odd("no good"),
+    "text that grows": lambda: Unsure("no good"),
+    "unmade": lambda: Unmade("no good"),
     "false": lambda: Silent("no good"),
     "exit": lambda: SystemExit("no good"),
 }
@@ -125,33 +145,37 @@ def test_errors_come_through_and_the_pool_goes_on(way, bad_item, error):
             assert results.tolist() == list(range(8))
 
 
-def test_the_traceback_of_a_worker_names_the_users_line(monkeypatch):
-    use_workers(monkeypatch, "processes")
-
-    with open_pool(2) as pool:
-        parent = pool.array((1,), np.int64)
-        parent[...] = os.getpid()
-        pool.start(FailElsewhere(parent))
-        with pytest.raises(ValueError, match="elsewhere") as caught:
-            pool.run(8)
-    assert "In a worker process" in caught.value.__notes__[0]
-    assert "in_the_users_function" in caught.value.__notes__[0]
-
-
 class FailElsewhere:
     """Fails in every process but one."""
 
-    def __init__(self, parent):
-        self.parent = parent
+    def __init__(self, parent, error):
+        self.parent, self.error = parent, error
 
     def __call__(self, item, worker):
         time.sleep(0.02)
         if os.getpid() != self.parent[0]:
-            in_the_users_function()
+            in_the_users_function(self.error)
 
 
-def in_the_users_function():
-    raise ValueError("elsewhere")
+def in_the_users_function(error):
+    raise ERRORS[error]()
+
+
+@pytest.mark.parametrize("error", [name for name in ERRORS if name != "exit"])
+def test_an_error_of_a_worker_keeps_its_type_and_text(monkeypatch, error):
+    use_workers(monkeypatch, "processes")
+    expected = ERRORS[error]()
+    if error == "unmade":
+        expected = RuntimeError("Unmade: no good")
+    with open_pool(2) as pool:
+        parent = pool.array((1,), np.int64)
+        parent[...] = os.getpid()
+        pool.start(FailElsewhere(parent, error))
+        with pytest.raises(type(expected), match="no good") as caught:
+            pool.run(8)
+    assert str(caught.value) == str(expected)
+    assert "In a worker process" in caught.value.__notes__[0]
+    assert "in_the_users_function" in caught.value.__notes__[0]
 
 
 def test_a_job_that_cannot_be_pickled_is_done_by_threads(monkeypatch):

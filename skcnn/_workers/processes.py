@@ -244,13 +244,16 @@ def serve(connection, life, lock):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     np.setbufsize(UFUNC_BUFFER)
+    with suppress(EOFError, OSError):  # the process that it works for has left it
+        _answer(connection, lock)
+
+
+def _answer(connection, lock):
+    """Answer the messages of a connection."""
     connection.send_bytes(b"")
     job, tickets, is_there = None, None, _looker(connection)
     while job is not None or connection.poll(IDLE_SECONDS):
-        try:
-            message = _receive_soon(connection, is_there)
-        except (EOFError, OSError):
-            return
+        message = _receive_soon(connection, is_there)
         error = b""
         try:
             if message[:1] == _RUN:
@@ -275,11 +278,39 @@ def _end_with(life):
 def _dump(error):
     """Return an error as bytes, with its traceback as a note."""
     error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)))
-    try:
+    with suppress(Exception):  # an error of the user's may hold anything
         data = cloudpickle.dumps(error)
-        pickle.loads(data)  # an error of the user's may hold anything
+        if str(pickle.loads(data)) == str(error):
+            return data
+    with suppress(Exception):  # its constructor may take other arguments than `Exception.args`
+        state = {name: value for name, value in vars(error).items() if _can_be_sent(value)}
+        data = cloudpickle.dumps(_Remade(_remake, type(error), error.args, state))
+        str(pickle.loads(data))
         return data
-    except Exception:
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.__notes__ = error.__notes__
-        return pickle.dumps(plain)
+    plain = RuntimeError(f"{type(error).__name__}: {error}")
+    plain.__notes__ = error.__notes__
+    return pickle.dumps(plain)
+
+
+class _Remade:
+    """Is pickled as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self._call = function, arguments
+
+    def __reduce__(self):
+        return self._call
+
+
+def _remake(kind, args, state):
+    """Return an error of a kind without a call of its constructor."""
+    error = BaseException.__new__(kind, *args)
+    vars(error).update(state)
+    return error
+
+
+def _can_be_sent(value):
+    with suppress(Exception):
+        pickle.loads(cloudpickle.dumps(value))
+        return True
+    return False

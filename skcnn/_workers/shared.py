@@ -61,8 +61,8 @@ class SharedArrays:
     def _folder(self, parent):
         if parent not in self._folders:
             folder = os.path.join(parent, f"skcnn-{os.getpid()}-{uuid4().hex}")
+            self._folders[parent] = folder  # before all else, so that `close` undoes the rest
             resource_tracker.register(folder, "folder")
-            self._folders[parent] = folder
             os.mkdir(folder, 0o700)
         return self._folders[parent]
 
@@ -87,6 +87,8 @@ class SharedArrays:
         """Remove the files; memory is freed when the last process drops its arrays."""
         for parent, folder in tuple(self._folders.items()):
             shutil.rmtree(folder, ignore_errors=True)
+            # an interrupt may have kept it from being registered, or come after `unregister`
+            resource_tracker.register(folder, "folder")
             resource_tracker.unregister(folder, "folder")
             del self._folders[parent]
         self._files = {}
