@@ -19,7 +19,7 @@ from test_workers import Multiply, on_linux
 
 from skcnn import CNNClassifier, stop_workers
 from skcnn._workers import pool as pools
-from skcnn._workers import shared
+from skcnn._workers import processes, shared
 from skcnn._workers.pool import open_pool
 from skcnn.layers import Conv, Dense, Layer, MaxPool
 
@@ -347,3 +347,54 @@ def test_a_worker_that_is_left_ends_without_a_word():
     ran = subprocess.run([sys.executable, "-c", LEAVES], capture_output=True, text=True, timeout=90)
     assert ran.stderr == ""
     assert ran.returncode == 0
+
+
+class Interrupted:
+    """A connection whose next message, or next answer, is followed by an interrupt."""
+
+    def __init__(self, connection, method):
+        self.connection, self.method = connection, method
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def send_bytes(self, message):
+        self.connection.send_bytes(message)
+        self._interrupt("send_bytes")
+
+    def recv_bytes(self):
+        answer = self.connection.recv_bytes()
+        self._interrupt("recv_bytes")
+        return answer
+
+    def _interrupt(self, method):
+        if method == self.method:
+            self.method = None
+            raise KeyboardInterrupt
+
+
+@on_linux
+@pytest.mark.parametrize("method", ["send_bytes", "recv_bytes"])
+def test_a_worker_that_is_out_of_step_after_an_interrupt_is_not_used_again(monkeypatch, method):
+    """Its answer to one message would be taken for that to the next, which it has not finished."""
+    use_workers(monkeypatch, "processes")
+    stop_workers()
+
+    def multiply(worker=None):
+        with open_pool(2) as pool:
+            results, seen = pool.array((20,), float), pool.array((20,), np.int64)
+            if worker is not None:
+                worker._connection = Interrupted(worker._connection, method)
+            pool.start(Multiply(results, seen))
+            pool.run(20, 1)
+            assert results.tolist() == list(range(20))
+            assert len(set(seen.tolist())) == 2
+
+    multiply()
+    (worker,) = processes._workers
+    with pytest.raises(KeyboardInterrupt):
+        multiply(worker)
+    assert not worker.is_alive()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        multiply()

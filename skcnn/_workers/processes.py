@@ -52,6 +52,7 @@ class Worker:
         self._n_owed = 1  # answers on their way; the first one says that the process listens
         self._n_stale = 0  # how many of them belong to an earlier pool
         self._has_job = self._is_busy = False
+        self._is_in_step = True  # False while the pipe is in use, and after an interrupt of that
         self._pool = lambda: None  # a weak reference to the pool that it works for
         self._process = context.Process(
             target=serve, args=(other, life, self._lock), daemon=True, env=_ONE_THREAD
@@ -86,12 +87,11 @@ class Worker:
         """Return whether the process holds the pickled `job` by now; never wait for it."""
         while self._n_owed and self._is_there(0):
             error = self._receive()
-            is_stale, self._n_stale = self._n_stale > 0, max(self._n_stale - 1, 0)
-            if error is not None and not is_stale:
+            if error is not None:
                 raise error
         if not self._n_owed and not self._has_job:
-            self._send(_JOB + job)
             self._has_job = True
+            self._send(_JOB + job)
         return not self._n_owed
 
     def begin(self, n_items, numbers):
@@ -109,26 +109,32 @@ class Worker:
         return error
 
     def _send(self, message):
+        self._is_in_step = False
         try:
             self._connection.send_bytes(message)
         except OSError:
             raise RuntimeError(DIED) from None
         self._n_owed += 1
+        self._is_in_step = True
 
     def _receive(self):
+        """Return the error that the next answer holds, if it is one to this pool."""
+        self._is_in_step = False
         try:
             answer = _receive_soon(self._connection, self._is_there)
         except (EOFError, OSError):
             raise RuntimeError(DIED) from None
         self._n_owed -= 1
-        return pickle.loads(answer) if answer else None
+        is_stale, self._n_stale = self._n_stale > 0, max(self._n_stale - 1, 0)
+        self._is_in_step = True
+        return pickle.loads(answer) if answer and not is_stale else None
 
     def release(self, pool):
-        """Leave a pool; if the process is busy or has died, it ends."""
+        """Leave a pool; if the process is busy, out of step or has died, it ends."""
         if self._pool() is not pool:
             return
         try:
-            if self._is_busy or not self.is_alive():
+            if self._is_busy or not self._is_in_step or not self.is_alive():
                 raise RuntimeError(DIED)
             if self._has_job:
                 self._send(_DROP)
