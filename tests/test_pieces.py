@@ -49,6 +49,7 @@ LAYERS = [
     (Conv(2, (3, 3), stride=(2, 3), dilation=(1, 2)), (6, 50, 2)),
     (Conv(6, 3, groups=3, activation="tanh"), (3, 33, 6)),
     (Conv(4, 3, groups=2), (3, 33, 4)),
+    (Conv(8, 3, groups=4), (3, 33, 4)),
     (Conv(4, 1), (2, 30, 3)),
     (Conv(32, 3), (8, 42, 32)),
     (Conv(32, 3, padding=2), (5, 35, 32)),
