@@ -36,8 +36,8 @@ _SIZES: dict[str, list] = {
         "layer": [str, None],
         "baseline": [Real, "array-like", None],
         "per_channel": ["boolean"],
-        **_SIZES,
-    },
+    }
+    | _SIZES,
     prefer_skip_nested_validation=True,
 )
 def saliency(
