@@ -148,9 +148,17 @@ def test_integers_too_large_for_float32_are_told():
     "make", [lambda a: Conv(2, activation=a), lambda a: Dense(2, activation=a)]
 )
 def test_activations_of_other_frameworks(name, hint, make):
-    for layer in (make(name), Activation(name)):
+    X = FLAT.reshape(24, 6, 6)
+    estimators = [network((make(name),)), network((Activation(name),))]
+    for estimator in (*estimators, ConvFeatureExtractor(activation=name)):
         with pytest.raises(ValueError, match=f"Got {name!r} instead. {name!r}: .*{hint}"):
-            network((layer,)).fit(FLAT.reshape(24, 6, 6), Y)
+            estimator.fit(X, Y)
+
+
+@pytest.mark.parametrize("weight", [np.nan, np.inf, [np.nan] * 24, np.full(24, 1e39)])
+def test_weights_that_are_not_finite_are_named(weight):
+    with pytest.raises(ValueError, match="sample_weight"):
+        network().fit(FLAT.reshape(24, 6, 6).astype(np.float32), Y, sample_weight=weight)
 
 
 def test_layers_of_other_frameworks():

@@ -186,7 +186,7 @@ def test_a_lock_of_the_program_is_not_inherited(workers):
     a_lock.acquire()
     threading.Timer(0.2, a_lock.release).start()
     clf = CNNClassifier((Locked(), Dense(3)), max_iter=2, n_jobs=2, batch_size=32)
-    clf.fit(X, y)
+    assert clf.fit(X, y).n_iter_ == 2
 
 
 def in_daemon(connection):

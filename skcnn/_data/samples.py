@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, assert_all_finite
 
 from skcnn._data.augment import check_augment
 from skcnn._data.containers import refuse_masked
@@ -171,17 +171,13 @@ def check_samples(estimator, given, known, in_pieces=False):
 def _check_weights(sample_weight, X, dtype):
     """Return the weights as an array; an error names the parameter."""
     sample_weight = refuse_masked(sample_weight, "sample_weight")
-    try:
-        return _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
-    except (TypeError, ValueError) as error:
-        if "sample_weight" in str(error):
-            raise
-        has_axes = getattr(sample_weight, "ndim", 0) > 1
-        by_name = " Pass validation data by name, as X_val and y_val." if has_axes else ""
-        raise type(error)(
-            f"sample_weight must be None or an array of {len(X)} numbers, none of them negative. "
-            f"{error}{by_name}"
-        ) from None
+    requirement = f"None or an array of {len(X)} numbers, none of them negative"
+    if getattr(sample_weight, "ndim", 0) > 1:
+        requirement += ". Pass validation data by name, as X_val and y_val"
+    with naming("sample_weight", requirement), np.errstate(over="ignore"):
+        weights = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
+        assert_all_finite(weights, input_name="sample_weight")  # a single number is not checked
+    return weights
 
 
 def _features(estimator, X, checked):

@@ -68,8 +68,7 @@ class Prediction:
         self._weights = weights
         self._images = images
         self._outputs = outputs
-        n_bytes = network.bytes_per_image(weights.dtype)
-        self.parts = predicted_parts(len(images), network.map_size, n_bytes)
+        self.parts = predicted_parts(len(images), *network.size_of_image(weights.dtype))
 
     @cached_property
     def _runner(self):

@@ -67,6 +67,10 @@ class Network:
         """Return the bytes that buffers take for each image of a shard, roughly."""
         return int(self._numbers_per_image * np.dtype(dtype).itemsize)
 
+    def size_of_image(self, dtype):
+        """Return ``(map_size, bytes)`` of an image, by which `shards` cuts batches."""
+        return self.map_size, self.bytes_per_image(dtype)
+
     def _place_weights(self):
         """Give each array of weights its slice of the vector."""
         shapes = [

@@ -65,7 +65,7 @@ class Epochs:
             )
         progress.loss_curve.append(float(losses @ session.task.loss.units))
         score = None
-        if session.validation is not None or session.observer.is_active:
+        if session.predicts_each_epoch:
             self._measure_statistics()
         if session.validation is not None:
             outputs, weights = self.trainer.outputs(), self.trainer.weights
@@ -87,8 +87,8 @@ class Epochs:
 
     def complete(self):
         """Bring the statistics that belong to the last weights up to them, unless they are."""
-        session, progress = self.session, self.session.progress
-        if session.validation is None and not session.observer.is_active:
+        progress = self.session.progress
+        if not self.session.predicts_each_epoch:
             self.trainer.weights[...] = progress.weights
             self._measure_statistics()
             progress.weights = self.trainer.weights.copy()

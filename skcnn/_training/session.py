@@ -125,6 +125,11 @@ class Session:
     report: object
     observer: object
 
+    @property
+    def predicts_each_epoch(self):
+        """Whether something predicts with the weights of each epoch: a validation, callbacks."""
+        return self.validation is not None or self.observer.is_active
+
     def fitted_attributes(self):
         """Return the attributes that make the estimator predict as after the last epoch."""
         return self.observer.fitted_attributes()

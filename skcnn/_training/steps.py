@@ -92,7 +92,7 @@ class TrainingJob:
         network = task.network
         batches = even_slices(len(task.train_index), task.batch_size)
         sizes = {batch.stop - batch.start for batch in batches}
-        size_of_image = network.map_size, network.bytes_per_image(weights.dtype)
+        size_of_image = network.size_of_image(weights.dtype)
         self._shards = {size: shard_slices(size, *size_of_image) for size in sizes}
         n_shards = max(map(len, self._shards.values()))
         n_rows = max(
@@ -171,8 +171,7 @@ class TrainingJob:
         index = evenly(self.task.train_index, n_images)
         parts = []
         with np.errstate(over="ignore", invalid="ignore"):
-            network = self.task.network
-            size_of_image = network.map_size, network.bytes_per_image(self.weights.dtype)
+            size_of_image = self.task.network.size_of_image(self.weights.dtype)
             for part in predicted_parts(len(index), *size_of_image):
                 y, _ = self._predictor.output(self.task.images, index[part], worker=0)
                 parts.append(y.reshape(-1, y.shape[3]).T.copy())

@@ -10,6 +10,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+from skcnn.layers._names import activation_hint
+
 
 def refuse_booleans(params: Mapping[str, Any], constraints: Mapping[str, Any]) -> None:
     """Raise a `ValueError` for a bool where a number is meant; Python counts it as an int."""
@@ -24,7 +26,11 @@ def check_params(
     params: Mapping[str, Any], constraints: Mapping[str, Any], caller_name: str
 ) -> None:
     """Raise a `ValueError` for the first parameter that its constraints do not allow."""
-    validate_parameter_constraints({**constraints}, {**params}, caller_name)
+    try:
+        validate_parameter_constraints({**constraints}, {**params}, caller_name)
+    except ValueError as error:
+        hint = activation_hint(params.get("activation")) if "'activation'" in str(error) else ""
+        raise type(error)(f"{error}{hint}") from None
     refuse_booleans(params, constraints)
 
 
@@ -82,8 +88,8 @@ class StrictParamsMixin(KnownParamsMixin):
     """Refuses booleans in place of numbers, beside scikit-learn's own checks."""
 
     def _validate_params(self):
-        super()._validate_params()
-        refuse_booleans(self.get_params(deep=False), self._parameter_constraints)
+        params = self.get_params(deep=False)
+        check_params(params, self._parameter_constraints, type(self).__name__)
 
 
 class LayerParamsMixin:

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 
 from skcnn._engine.buffers import Buffers, Mask, Scratch
-from skcnn.layers._names import ForeignNamesMixin, activation_hint
+from skcnn.layers._names import ForeignNamesMixin
 from skcnn.layers._params import KnownParamsMixin, check_params
 
 Shape = tuple[int, ...]
@@ -50,11 +50,7 @@ class Layer(ForeignNamesMixin, KnownParamsMixin, BaseEstimator):
     def validate(self) -> None:
         """Raise a `ValueError` if a hyper-parameter is out of its range."""
         params = self.get_params(deep=False)
-        try:
-            check_params(params, self._parameter_constraints, type(self).__name__)
-        except ValueError as error:
-            hint = activation_hint(params.get("activation"))
-            raise type(error)(f"{error}{hint}") from None
+        check_params(params, self._parameter_constraints, type(self).__name__)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the output map.
